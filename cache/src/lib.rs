@@ -1,0 +1,3 @@
+//! The local store.
+mod error;
+pub use error::Error;

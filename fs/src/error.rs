@@ -1,0 +1,127 @@
+//! What the file system answers, and the one table that turns it into an errno.
+
+use crate::name::NameError;
+use crate::store;
+use rustix::io::Errno;
+
+/// What every operation of the file system returns.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why an operation of the file system failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such file or directory.
+    #[error("no such file or directory")]
+    NotFound,
+    /// The name is taken.
+    #[error("file exists")]
+    Exists,
+    /// A directory is needed here.
+    #[error("not a directory")]
+    NotDirectory,
+    /// A directory cannot be used here.
+    #[error("is a directory")]
+    IsDirectory,
+    /// The directory has entries.
+    #[error("directory not empty")]
+    NotEmpty,
+    /// The mount is read-only.
+    #[error("read-only file system")]
+    ReadOnly,
+    /// An argument makes no sense.
+    #[error("invalid argument: {0}")]
+    Invalid(&'static str),
+    /// tarn does not do this.
+    #[error("not supported: {0}")]
+    Unsupported(&'static str),
+    /// Not allowed, whoever asks.
+    #[error("operation not permitted: {0}")]
+    NotPermitted(&'static str),
+    /// The object was changed by somebody else: the handle's version is gone, or the commit lost.
+    #[error("stale: {0}")]
+    Stale(String),
+    /// A file or a handle number that is not known.
+    #[error("bad file descriptor")]
+    BadHandle,
+    /// The size is beyond what one object holds.
+    #[error("file too large")]
+    TooLarge,
+    /// No data or hole beyond this offset.
+    #[error("no such offset")]
+    NoSuchOffset,
+    /// An extended attribute that is not there.
+    #[error("no such attribute")]
+    NoAttribute,
+    /// A name that cannot be a key.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The object store failed.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The local store failed.
+    #[error(transparent)]
+    Cache(#[from] tarn_cache::Error),
+    /// A file operation on the local disk failed.
+    #[error("local disk: {0}")]
+    Disk(#[from] std::io::Error),
+    /// A request was not answered in time.
+    #[error("deadline passed")]
+    Deadline,
+    /// A part of tarn itself ended or failed; the log says more.
+    #[error("internal: {0}")]
+    Internal(&'static str),
+}
+
+impl Error {
+    /// The one errno table.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Self::NotFound => Errno::NOENT,
+            Self::Exists => Errno::EXIST,
+            Self::NotDirectory => Errno::NOTDIR,
+            Self::IsDirectory => Errno::ISDIR,
+            Self::NotEmpty => Errno::NOTEMPTY,
+            Self::ReadOnly => Errno::ROFS,
+            Self::Invalid(_) => Errno::INVAL,
+            Self::Unsupported(_) => Errno::OPNOTSUPP,
+            Self::NotPermitted(_) => Errno::PERM,
+            Self::Stale(_) => Errno::STALE,
+            Self::BadHandle => Errno::BADF,
+            Self::TooLarge => Errno::FBIG,
+            Self::NoSuchOffset => Errno::NXIO,
+            Self::NoAttribute => Errno::NODATA,
+            Self::Name(NameError::Invalid) => Errno::INVAL,
+            Self::Name(NameError::TooLong) => Errno::NAMETOOLONG,
+            Self::Name(NameError::NotUtf8) => Errno::ILSEQ,
+            Self::Store(error) => store_errno(error.kind),
+            Self::Cache(error) => disk_errno(error.raw_os_error()),
+            Self::Disk(error) => disk_errno(error.raw_os_error()),
+            Self::Deadline => Errno::TIMEDOUT,
+            Self::Internal(_) => Errno::IO,
+        }
+    }
+}
+
+/// A failure of the store is an I/O error unless the caller can do something about it.
+fn store_errno(kind: store::ErrorKind) -> Errno {
+    use store::ErrorKind;
+    match kind {
+        ErrorKind::NotFound => Errno::NOENT,
+        ErrorKind::Precondition => Errno::STALE,
+        ErrorKind::Denied | ErrorKind::Credentials => Errno::ACCESS,
+        // SlowDown that outlived the retries is an outage for the application: EAGAIN would make it spin.
+        ErrorKind::Throttled | ErrorKind::Unavailable | ErrorKind::Corrupt | ErrorKind::Rejected => Errno::IO,
+        ErrorKind::Timeout => Errno::TIMEDOUT,
+        ErrorKind::InvalidName => Errno::INVAL,
+        ErrorKind::NameTooLong => Errno::NAMETOOLONG,
+        ErrorKind::TooLarge => Errno::FBIG,
+        ErrorKind::Full => Errno::NOSPC,
+        // The data exists but cannot be read now; the log names the restore that is needed.
+        ErrorKind::Archived => Errno::IO,
+        ErrorKind::Unsupported => Errno::OPNOTSUPP,
+    }
+}
+
+fn disk_errno(code: Option<i32>) -> Errno {
+    code.map_or(Errno::IO, Errno::from_raw_os_error)
+}
