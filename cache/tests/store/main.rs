@@ -1,0 +1,7 @@
+//! The local store through its public interface, on real directories.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod objects;
+mod staged;
+mod support;
