@@ -10,8 +10,14 @@
 //! What it does not do: no caching, no path rules, no knowledge of files.
 
 mod error;
+mod limit;
+mod memory;
+mod observe;
 
 pub use error::{Error, ErrorKind, Op};
+pub use limit::LimitStore;
+pub use memory::{MemoryOptions, MemoryStore};
+pub use observe::{Counts, ObserveStore};
 
 use crate::name::{Key, Prefix};
 use bytes::Bytes;
