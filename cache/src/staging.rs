@@ -78,7 +78,7 @@ impl Staged {
     }
 
     /// Says anew what it is to become.
-    pub fn relabel(&mut self, label: &StagedLabel) -> Result<()> {
+    pub fn relabel(&self, label: &StagedLabel) -> Result<()> {
         self.slot.relabel(label)
     }
 

@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod fuse;
 pub mod inode;
 pub mod meta;
 pub mod name;

@@ -1,5 +1,6 @@
 //! The name of a staged file, its label and the lock that says who owns it.
 
+use parking_lot::Mutex;
 use super::{Staged, StagedLabel};
 use crate::error::{Error, Result};
 use crate::files;
@@ -17,7 +18,7 @@ pub(crate) struct Slot {
     store: Arc<Store>,
     name: String,
     /// The label file with its exclusive lock.
-    label: File,
+    label: Mutex<File>,
     fate: Fate,
 }
 
@@ -32,12 +33,12 @@ impl Slot {
     pub(crate) fn reserve(store: &Arc<Store>, label: &StagedLabel) -> Result<Self> {
         let name = store.dirs.unique();
         let label = write_label(store, &name, label)?;
-        Ok(Self { store: Arc::clone(store), name, label, fate: Fate::Remove })
+        Ok(Self { store: Arc::clone(store), name, label: Mutex::new(label), fate: Fate::Remove })
     }
 
     /// Takes over what a dead process left; `label` carries the exclusive lock.
     pub(crate) fn inherit(store: &Arc<Store>, name: &str, label: File) -> Self {
-        Self { store: Arc::clone(store), name: name.to_owned(), label, fate: Fate::Leave }
+        Self { store: Arc::clone(store), name: name.to_owned(), label: Mutex::new(label), fate: Fate::Leave }
     }
 
     /// Creates an empty data file.
@@ -60,8 +61,8 @@ impl Slot {
     }
 
     /// Replaces the label.
-    pub(crate) fn relabel(&mut self, label: &StagedLabel) -> Result<()> {
-        self.label = write_label(&self.store, &self.name, label)?;
+    pub(crate) fn relabel(&self, label: &StagedLabel) -> Result<()> {
+        *self.label.lock() = write_label(&self.store, &self.name, label)?;
         Ok(())
     }
 

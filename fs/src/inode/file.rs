@@ -2,6 +2,7 @@
 
 use super::{Attr, Ino};
 use crate::meta::Posix;
+use crate::name::Key;
 use crate::read::Windows;
 use crate::store::{Headers, Version};
 use crate::write::Extents;
@@ -120,8 +121,19 @@ pub struct Stage {
     pub overlay: Option<Overlay>,
     /// Counts writes that tarn itself made to the staged file.
     pub writes: u64,
-    /// A whole-file server-side copy that would give the same bytes while the stamp holds.
-    pub copied: Option<(crate::name::Key, Version, Stamp)>,
+    /// The object that the file was copied from whole: while the bytes are the same, the server can copy it.
+    pub copied: Option<Origin>,
+}
+
+/// An object that a staged file was copied from.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    /// Its key.
+    pub key: Key,
+    /// Its version.
+    pub version: Version,
+    /// CRC64NVME of its bytes.
+    pub crc64nvme: u64,
 }
 
 /// What a commit put into the bucket.

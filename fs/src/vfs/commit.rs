@@ -150,14 +150,17 @@ impl Vfs {
         headers: &Headers,
         condition: &Condition,
     ) -> Result<Option<Version>> {
-        let Some((from, version, copied)) = &stage.copied else { return Ok(None) };
-        if !copied.proves_unchanged(stamp) || stamp.size <= self.options.part_size {
+        let Some(origin) = &stage.copied else { return Ok(None) };
+        if stamp.size != origin.version.size || stamp.size <= self.options.part_size {
+            return Ok(None);
+        }
+        if whole_crc(&checksums(stage, stamp.size).await?, stamp.size) != origin.crc64nvme {
             return Ok(None);
         }
         let request = CopyRequest {
-            from: from.clone(),
-            if_match: version.etag.clone(),
-            size: version.size,
+            from: origin.key.clone(),
+            if_match: origin.version.etag.clone(),
+            size: origin.version.size,
             to: key.clone(),
             condition: condition.clone(),
             headers: Some(headers.clone()),
@@ -262,6 +265,17 @@ const BLOCK: usize = BLOCK_SIZE as usize;
 
 fn crc(block: &[u8]) -> u64 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, block)
+}
+
+/// CRC64NVME of a whole file from those of its blocks.
+fn whole_crc(crcs: &[u64], size: u64) -> u64 {
+    let algorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
+    let mut left = size;
+    crcs.iter().fold(crc(&[]), |whole, block| {
+        let length = left.min(BLOCK_SIZE);
+        left -= length;
+        crc_fast::checksum_combine(algorithm, whole, *block, length)
+    })
 }
 
 /// Runs disk I/O that may take long off the request threads.

@@ -5,7 +5,7 @@ use super::handle::FileHandle;
 use super::write::{OBJECT_MAX, staged};
 use super::Vfs;
 use crate::error::{Error, Result};
-use crate::inode::{Content, RemoteFile, Stamp};
+use crate::inode::{Content, Origin, RemoteFile};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tarn_cache::Access;
@@ -59,11 +59,9 @@ impl Vfs {
         let file = sink.inode.file().ok_or(Error::IsDirectory)?;
         let mut state = file.state.lock();
         let stage = staged(&mut state)?;
-        let mut stamp = Stamp::of(stage.file.staged.file())?;
-        // Nobody else had the file while it was copied; a write within the same tick is found by its checksum
-        // only after an upload, so a recent stamp does not qualify as proof and the bytes are sent.
-        stamp.is_recent = false;
-        stage.copied = Some((key, remote.version.clone(), stamp));
+        let crc64nvme = remote.object.lock().as_ref().and_then(|object| object.crc64nvme());
+        // Without a checksum of the source nothing proves later that the copy was left alone.
+        stage.copied = crc64nvme.map(|crc64nvme| Origin { key, version: remote.version.clone(), crc64nvme });
         Ok(())
     }
 

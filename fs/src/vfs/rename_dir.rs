@@ -17,8 +17,8 @@ impl Vfs {
         let new = self.table.prefix(to.parent)?.dir(&to.name)?;
         let listed = self.subtree(&old).await?;
         let parallel = self.options.max_requests.max(1);
-        let copies: HashMap<Key, Version> = stream::iter(&listed)
-            .map(|object| self.copy_below(object, &old, &new))
+        let copies: Vec<_> = listed.iter().map(|object| self.copy_below(object, &old, &new)).collect();
+        let copies: HashMap<Key, Version> = stream::iter(copies)
             .buffer_unordered(parallel)
             .try_collect()
             .await?;

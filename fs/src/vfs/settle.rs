@@ -6,7 +6,7 @@ use super::open::uncount;
 use super::Vfs;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::inode::{Committed, Content, File, Inode, Node, RemoteFile, Stage, Stamp};
+use crate::inode::{Committed, Content, File, Inode, Node, RemoteFile, Stamp};
 use std::sync::Arc;
 use std::time::Duration;
 use tarn_cache::PromoteWith;
@@ -65,23 +65,26 @@ impl Vfs {
         if superseded || self.table.key(inode.ino).is_err() {
             return Ok(Settled::Clean);
         }
-        let Content::Staged(stage) = file.state.lock().content.clone() else { return Ok(Settled::Clean) };
-        if stage.file.staged.has_other_writers()? {
-            self.commit(inode).await?;
-            return Ok(Settled::Mapped);
+        match has_other_writers(file)? {
+            None => return Ok(Settled::Clean),
+            Some(true) => {
+                self.commit(inode).await?;
+                return Ok(Settled::Mapped);
+            }
+            Some(false) => {}
         }
-        self.distrust_times(file, &stage).await?;
+        self.distrust_times(file).await?;
         self.commit(inode).await?;
-        drop(stage);
         self.promote(inode, file).await?;
         Ok(Settled::Clean)
     }
 
     /// A mapping may have written without moving the times: then only checksums tell.
-    async fn distrust_times(&self, file: &File, stage: &Stage) -> Result<()> {
+    async fn distrust_times(&self, file: &File) -> Result<()> {
+        let Content::Staged(stage) = file.state.lock().content.clone() else { return Ok(()) };
         let Some(Committed { crcs: Some(crcs), stamp, .. }) = &stage.committed else { return Ok(()) };
         let now = Stamp::of(stage.file.staged.file())?;
-        if now.size != stamp.size || checksums(stage, now.size).await?.as_slice() == crcs.as_slice() {
+        if now.size != stamp.size || checksums(&stage, now.size).await?.as_slice() == crcs.as_slice() {
             return Ok(());
         }
         if let Content::Staged(stage) = &mut file.state.lock().content {
@@ -176,6 +179,17 @@ impl Vfs {
         }
         tracing::info!(committed = report.committed, failed = report.failed.len(), at = ?clock::now(), "drained");
         report
+    }
+}
+
+/// Whether a mapping, or a read that is still under way, holds the staged file; `None` if there is none.
+fn has_other_writers(file: &File) -> Result<Option<bool>> {
+    match &mut file.state.lock().content {
+        Content::Remote(_) => Ok(None),
+        Content::Staged(stage) => match Arc::get_mut(&mut stage.file) {
+            Some(file) => Ok(Some(file.staged.has_other_writers()?)),
+            None => Ok(Some(true)),
+        },
     }
 }
 

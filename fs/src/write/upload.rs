@@ -84,8 +84,8 @@ impl Uploader {
 
     async fn send(&self, upload: &Upload, job: &Job<'_>) -> Result<Version> {
         let numbered = job.parts.iter().zip(1u16..);
-        let mut parts: Vec<Part> = stream::iter(numbered)
-            .map(|(plan, number)| self.send_part(upload, number, plan, job))
+        let sends: Vec<_> = numbered.map(|(plan, number)| self.send_part(upload, number, plan, job)).collect();
+        let mut parts: Vec<Part> = stream::iter(sends)
             .buffer_unordered(self.parallel)
             .try_collect()
             .await?;
