@@ -160,3 +160,6 @@ impl<K: Hash + Eq + Copy> Queue<K> {
         Some((key, entry))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -132,3 +132,6 @@ pub enum Landed<E> {
     /// Without a result: join again.
     Abandoned,
 }
+
+#[cfg(test)]
+mod tests;

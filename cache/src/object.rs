@@ -145,7 +145,10 @@ impl Object {
             self.store.counters.full.one();
             return Ok(());
         }
-        let write = || place.data.write_all_at(bytes, range.start());
+        let write = || {
+            self.check_length(place)?;
+            place.data.write_all_at(bytes, range.start())
+        };
         let written = match write() {
             Err(error) if is_full(&error) && self.store.make_room(range.len(), range.len()) => write(),
             other => other,
@@ -245,17 +248,29 @@ impl Object {
         }
     }
 
+    /// A data file that somebody cut would be zeros where the map says bytes, once a fill extends it again.
+    fn check_length(&self, place: &Place) -> io::Result<()> {
+        if place.data.metadata()?.len() == self.id.size() {
+            return Ok(());
+        }
+        for block in self.id.range().blocks() {
+            self.drop_block(place, block, place.map.current_tag(), None);
+        }
+        place.data.set_len(self.id.size())
+    }
+
     /// Makes a bad block a missing one.
     fn drop_block(&self, place: &Place, block: BlockIndex, tag: u64, error: Option<&io::Error>) {
+        self.verified_below.fetch_min(block.get(), Ordering::AcqRel);
+        if !place.map.withdraw(block, tag) {
+            return;
+        }
+        self.store.budget.adjust(0, on_disk(block.range(self.id.size()).len()));
         self.store.counters.bad_blocks.one();
         if error.is_some_and(|error| error.kind() != io::ErrorKind::UnexpectedEof) {
             self.store.counters.io_errors.one();
         }
         tracing::warn!(path = %place.path.display(), %block, ?error, "a block on disk is unusable");
-        self.verified_below.fetch_min(block.get(), Ordering::AcqRel);
-        if place.map.withdraw(block, tag) {
-            self.store.budget.adjust(0, on_disk(block.range(self.id.size()).len()));
-        }
     }
 }
 

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
+mod damage;
+mod kill;
 mod objects;
+mod room;
 mod staged;
 mod support;

@@ -1,6 +1,6 @@
 //! Clean objects: filling, reading, remounting, sharing.
 
-use crate::support::{Bench, bytes, fill, fill_all, id, misses, misses_now};
+use crate::support::{Bench, bytes, fill, fill_all, fill_from, id, misses, misses_against};
 use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -109,15 +109,16 @@ fn two_processes_see_each_others_blocks_at_once() {
 fn many_threads_of_two_processes_fill_the_same_object() {
     let bench = Bench::new();
     let big = id("big", 40 * BLOCK_SIZE + 17);
+    let all = bytes(&big);
     let stores = [bench.open(), bench.open()];
     std::thread::scope(|scope| {
         for worker in 0..6 {
-            let (store, big) = (&stores[worker % 2], &big);
+            let (store, big, all) = (&stores[worker % 2], &big, &all);
             scope.spawn(move || {
                 let object = store.object(big).unwrap();
                 for round in 0..41 {
-                    fill(&object, [(round * 7 + worker as u64 * 11) % 41]);
-                    misses_now(&object);
+                    fill_from(&object, all, [(round * 7 + worker as u64 * 11) % 41]);
+                    misses_against(&object, all);
                 }
             });
         }

@@ -90,7 +90,10 @@ pub(crate) fn bytes(id: &ObjectId) -> Vec<u8> {
 }
 
 pub(crate) fn fill(object: &Object, blocks: impl IntoIterator<Item = u64>) {
-    let all = bytes(object.id());
+    fill_from(object, &bytes(object.id()), blocks);
+}
+
+pub(crate) fn fill_from(object: &Object, all: &[u8], blocks: impl IntoIterator<Item = u64>) {
     for index in blocks {
         let range = BlockIndex::new(index).range(object.id().size());
         object.fill(BlockIndex::new(index), &all[range.start() as usize..range.end() as usize]).unwrap();
@@ -111,7 +114,10 @@ pub(crate) fn misses(object: &Object) -> Vec<u64> {
 
 /// The same while others fill.
 pub(crate) fn misses_now(object: &Object) -> Vec<u64> {
-    let all = bytes(object.id());
+    misses_against(object, &bytes(object.id()))
+}
+
+pub(crate) fn misses_against(object: &Object, all: &[u8]) -> Vec<u64> {
     let mut missed = Vec::new();
     for block in object.id().range().blocks() {
         let range = block.range(object.id().size());
