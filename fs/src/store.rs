@@ -212,6 +212,15 @@ pub struct Upload {
     pub id: String,
 }
 
+/// How the parts of an upload will be made. Some servers take copied parts only into uploads without a checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartKinds {
+    /// All are sent: the object gets a checksum over the whole.
+    Sent,
+    /// Some are copied: the object may have no checksum over the whole.
+    Copied,
+}
+
 /// What a part is made of.
 #[derive(Debug, Clone)]
 pub enum PartSource {
@@ -278,7 +287,7 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     async fn list(&self, request: ListRequest) -> Result<ListPage>;
 
     /// Starts a multipart upload (`CreateMultipartUpload`).
-    async fn create_upload(&self, key: &Key, headers: &Headers) -> Result<Upload>;
+    async fn create_upload(&self, key: &Key, headers: &Headers, parts: PartKinds) -> Result<Upload>;
 
     /// Sends or copies one part (`UploadPart`, `UploadPartCopy`).
     async fn upload_part(&self, upload: &Upload, number: u16, source: PartSource) -> Result<Part>;

@@ -22,7 +22,7 @@ pub use config::{CredentialSource, CustomerKey, PathStyle, S3Config, Sse};
 
 use super::{
     CompleteRequest, Condition, CopyRequest, Deleted, ETag, GetRequest, GetResponse, Headers, ListPage,
-    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartSource, Result, Upload, Version,
+    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
 };
 use crate::name::Key;
 use aws_sdk_s3::Client;
@@ -171,8 +171,8 @@ impl ObjectStore for S3Store {
         list::list(self, request).await
     }
 
-    async fn create_upload(&self, key: &Key, headers: &Headers) -> Result<Upload> {
-        upload::create(self, key, headers).await
+    async fn create_upload(&self, key: &Key, headers: &Headers, parts: PartKinds) -> Result<Upload> {
+        upload::create(self, key, headers, parts).await
     }
 
     async fn upload_part(&self, upload: &Upload, number: u16, source: PartSource) -> Result<Part> {

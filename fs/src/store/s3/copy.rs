@@ -5,8 +5,8 @@
 use super::{S3Store, decode_crc, quoted, response, upload, with_headers};
 use crate::name::Key;
 use crate::store::{
-    CompleteRequest, Condition, CopyRequest, ETag, ErrorKind, Headers, ObjectStore, Op, Part, Result, Upload,
-    Version,
+    CompleteRequest, Condition, CopyRequest, ETag, ErrorKind, Headers, ObjectStore, Op, Part, PartKinds,
+    Result, Upload, Version,
 };
 use aws_sdk_s3::types::MetadataDirective;
 use bytes::Bytes;
@@ -81,7 +81,7 @@ async fn copy_by_parts(store: &S3Store, request: CopyRequest) -> Result<Version>
         Some(headers) => headers.clone(),
         None => source_headers(store, &request).await?,
     };
-    let upload = upload::create(store, &request.to, &headers).await?;
+    let upload = upload::create(store, &request.to, &headers, PartKinds::Copied).await?;
     match copy_parts(store, &upload, &request).await {
         Ok(version) => Ok(version),
         Err(error) => {

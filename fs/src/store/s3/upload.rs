@@ -1,10 +1,11 @@
-//! Multipart uploads. Each part carries its CRC64NVME; the completion carries that of the whole object,
-//! combined from the parts, where all of them are known.
+//! Multipart uploads. Each part carries its CRC64NVME, which the server checks; that of the whole object, combined
+//! from the parts, is compared with what the server says at the end. It is not sent with the completion: MinIO
+//! refuses it there for uploads that were begun without one, and for empty ones.
 
 use super::{S3Store, SMALL_BODY, client, conditions, decode_crc, encode_crc, response, with_headers};
 use crate::name::Key;
 use crate::store::{
-    CompleteRequest, Condition, Error, ErrorKind, Headers, Op, Part, Result, Upload, Version,
+    CompleteRequest, Condition, Error, ErrorKind, Headers, Op, Part, PartKinds, Result, Upload, Version,
 };
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
@@ -14,12 +15,20 @@ use std::time::{Duration, SystemTime};
 /// What a server puts together or copies at the least, in bytes per second.
 const SLOWEST_SERVER: u64 = 16 << 20;
 
-pub(super) async fn create(store: &S3Store, key: &Key, headers: &Headers) -> Result<Upload> {
+pub(super) async fn create(
+    store: &S3Store,
+    key: &Key,
+    headers: &Headers,
+    parts: PartKinds,
+) -> Result<Upload> {
     let site = store.site(Op::CreateUpload, Some(key));
     let request = store.client.create_multipart_upload().bucket(store.bucket()).key(key.as_str());
-    let request = with_headers!(request, headers, store.config.storage_class)
-        .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-        .checksum_type(ChecksumType::FullObject);
+    let mut request = with_headers!(request, headers, store.config.storage_class);
+    // MinIO refuses to copy a part into an upload with a checksum ("checksum missing").
+    if parts == PartKinds::Sent {
+        request =
+            request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
+    }
     let answer = request.send().await.map_err(|error| site.convert(error))?;
     match answer.upload_id() {
         Some(id) if !id.is_empty() => Ok(Upload { key: key.clone(), id: id.to_owned() }),
@@ -66,16 +75,13 @@ pub(super) async fn complete(store: &S3Store, request: &CompleteRequest) -> Resu
         .key(upload.key.as_str())
         .upload_id(&upload.id)
         .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
-        .set_checksum_crc64_nvme(crc.map(encode_crc))
-        .set_checksum_type(crc.map(|_| ChecksumType::FullObject))
         .set_if_match(if_match)
         .set_if_none_match(if_none_match);
     let answer = call.customize().config_override(store.patience(time_to_join(size))).send().await;
     let answer = answer.map_err(|error| conditional(&request.condition, site.convert(error)))?;
     let confirmed = response::whole_crc(answer.checksum_type(), answer.checksum_crc64_nvme());
-    if let (Some(confirmed), Some(crc)) = (confirmed, crc)
-        && confirmed != crc
-    {
+    // MinIO's checksum of an empty upload is not that of no bytes.
+    if size > 0 && crc.zip(confirmed).is_some_and(|(crc, confirmed)| crc != confirmed) {
         return Err(site.corrupt("the server has put together other bytes than were sent"));
     }
     let etag = response::etag(&site, answer.e_tag())?;

@@ -5,7 +5,9 @@ use super::{Scratch, cases, expect_error, pattern};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use tarn_fs::store::{CompleteRequest, Condition, ErrorKind, Headers, Part, PartSource, Upload, Version};
+use tarn_fs::store::{
+    CompleteRequest, Condition, ErrorKind, Headers, Part, PartKinds, PartSource, Upload, Version,
+};
 
 cases![
     parts_become_one_object_whatever_their_order,
@@ -22,7 +24,7 @@ cases![
 const MIN_PART: usize = 5 << 20;
 
 async fn begin(scratch: &Scratch, name: &str) -> Result<Upload> {
-    Ok(scratch.store.create_upload(&scratch.key(name), &Headers::default()).await?)
+    Ok(scratch.store.create_upload(&scratch.key(name), &Headers::default(), PartKinds::Sent).await?)
 }
 
 async fn send(scratch: &Scratch, upload: &Upload, number: u16, body: impl Into<Bytes>) -> Result<Part> {
@@ -74,7 +76,7 @@ async fn an_upload_brings_its_headers(scratch: Scratch) -> Result<()> {
         ..Headers::default()
     };
     scratch.put("k", "before").await?;
-    let upload = scratch.store.create_upload(&scratch.key("k"), &headers).await?;
+    let upload = scratch.store.create_upload(&scratch.key("k"), &headers, PartKinds::Sent).await?;
     let part = send(&scratch, &upload, 1, "body").await?;
     scratch.store.complete_upload(complete(&upload, &[part], Condition::Always)).await?;
     let head = scratch.head("k").await?.headers;
@@ -93,7 +95,8 @@ async fn the_last_sent_part_counts(scratch: Scratch) -> Result<()> {
 async fn a_copied_part_is_a_range_of_its_version(scratch: Scratch) -> Result<()> {
     let body = pattern(MIN_PART + 5000);
     let source = scratch.put("from", body.clone()).await?;
-    let upload = begin(&scratch, "k").await?;
+    let upload =
+        scratch.store.create_upload(&scratch.key("k"), &Headers::default(), PartKinds::Copied).await?;
     let copied = |etag, range| {
         let source = PartSource::Copy { key: scratch.key("from"), if_match: etag, range };
         scratch.store.upload_part(&upload, 1, source)
