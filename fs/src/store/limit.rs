@@ -7,7 +7,7 @@
 
 use super::{
     CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse, Headers,
-    ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartSource, Result, Upload, Version,
+    ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
 };
 use crate::name::Key;
 use bytes::Bytes;
@@ -94,9 +94,9 @@ impl ObjectStore for LimitStore {
         self.inner.list(request).await
     }
 
-    async fn create_upload(&self, key: &Key, headers: &Headers) -> Result<Upload> {
+    async fn create_upload(&self, key: &Key, headers: &Headers, parts: PartKinds) -> Result<Upload> {
         let _permit = self.permit(Op::CreateUpload, Some(key)).await?;
-        self.inner.create_upload(key, headers).await
+        self.inner.create_upload(key, headers, parts).await
     }
 
     async fn upload_part(&self, upload: &Upload, number: u16, source: PartSource) -> Result<Part> {

@@ -12,7 +12,7 @@ mod uploads;
 
 use super::{
     Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest, GetResponse, Headers, ListPage,
-    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartSource, Result, Upload, Version,
+    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
 };
 use crate::name::Key;
 use crate::store::CompleteRequest;
@@ -221,7 +221,7 @@ impl ObjectStore for MemoryStore {
         list::page(&self.bucket.lock().objects, &request, usize::from(limit))
     }
 
-    async fn create_upload(&self, key: &Key, headers: &Headers) -> Result<Upload> {
+    async fn create_upload(&self, key: &Key, headers: &Headers, _parts: PartKinds) -> Result<Upload> {
         check_headers(Op::CreateUpload, key, headers)?;
         Ok(self.bucket.lock().begin(key, headers))
     }

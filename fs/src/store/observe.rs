@@ -5,7 +5,7 @@
 
 use super::{
     CompleteRequest, Condition, CopyRequest, Deleted, Error, GetRequest, GetResponse, Headers, ListPage,
-    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartSource, Result, Upload, Version,
+    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
 };
 use crate::name::Key;
 use bytes::Bytes;
@@ -184,8 +184,8 @@ impl ObjectStore for ObserveStore {
         self.start(Op::List, &prefix).end(self.inner.list(request).await)
     }
 
-    async fn create_upload(&self, key: &Key, headers: &Headers) -> Result<Upload> {
-        self.start(Op::CreateUpload, key).end(self.inner.create_upload(key, headers).await)
+    async fn create_upload(&self, key: &Key, headers: &Headers, parts: PartKinds) -> Result<Upload> {
+        self.start(Op::CreateUpload, key).end(self.inner.create_upload(key, headers, parts).await)
     }
 
     async fn upload_part(&self, upload: &Upload, number: u16, source: PartSource) -> Result<Part> {

@@ -49,7 +49,7 @@ async fn a_key_cursor_inside_a_prefix_still_shows_the_prefix() {
 #[tokio::test]
 async fn parts_below_the_minimum_are_refused_and_the_upload_stays() {
     let store = MemoryStore::with_options(MemoryOptions { min_part_size: 4, ..MemoryOptions::default() });
-    let upload = store.create_upload(&key("k"), &Headers::default()).await.unwrap();
+    let upload = store.create_upload(&key("k"), &Headers::default(), PartKinds::Sent).await.unwrap();
     let mut parts = Vec::new();
     for (number, body) in [(1, "abc"), (2, "d")] {
         parts.push(store.upload_part(&upload, number, PartSource::Bytes(body.into())).await.unwrap());
