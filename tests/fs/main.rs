@@ -3,6 +3,12 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
 
+mod attributes;
+mod dirs;
+mod handles;
+mod names;
+mod rename;
+mod size;
 mod write;
 
 use std::process::ExitCode;
@@ -10,5 +16,17 @@ use std::time::Duration;
 use tarn_tests::suite;
 
 fn main() -> ExitCode {
-    suite::run(Duration::from_secs(120), &[write::ALL])
+    suite::run(
+        Duration::from_secs(120),
+        &[
+            attributes::ALL,
+            dirs::ALL,
+            handles::ALL,
+            names::ALL,
+            names::TARN,
+            rename::ALL,
+            size::ALL,
+            write::ALL,
+        ],
+    )
 }

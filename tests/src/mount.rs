@@ -76,9 +76,13 @@ impl MountPlan {
     /// Mounts in the foreground and waits until the mount is in the kernel's table.
     pub fn mount(&self) -> Result<Mount> {
         let log = NamedTempFile::new().context("file for the log")?;
-        let mut child = self
-            .command()?
+        let tarn = self.command()?;
+        let mut child = run::command("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(tarn.get_program())
+            .args(tarn.get_args())
             .arg("--foreground")
+            .envs(tarn.get_envs().filter_map(|(name, value)| Some((name, value?))))
             .stdin(Stdio::null())
             .stdout(log.reopen()?)
             .stderr(log.reopen()?)

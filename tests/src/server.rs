@@ -8,6 +8,8 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -23,6 +25,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    _parent: Parent,
     address: SocketAddr,
     // Dropped after the child is dead, in this order.
     _disk: Option<Disk>,
@@ -39,7 +42,7 @@ impl Server {
         // The port is free now; should another program take it before MinIO does, MinIO ends and the next is tried.
         for _ in 0..3 {
             let address = free_port()?;
-            let mut child = spawn(home.path(), &data, address)?;
+            let (mut child, parent) = spawn(home.path(), &data, address)?;
             let ready = wait::eventually(START_LIMIT, "MinIO is ready", || {
                 Ok(if child.try_wait()?.is_some() {
                     Some(false)
@@ -48,7 +51,7 @@ impl Server {
                 })
             });
             match ready {
-                Ok(true) => return Ok(Self { child, address, _disk: disk, home }),
+                Ok(true) => return Ok(Self { child, _parent: parent, address, _disk: disk, home }),
                 Ok(false) => {}
                 Err(error) => {
                     end(&mut child);
@@ -87,10 +90,28 @@ pub fn free_port() -> Result<SocketAddr> {
     Ok(listener.local_addr()?)
 }
 
-fn spawn(home: &Path, data: &Path, address: SocketAddr) -> Result<Child> {
+/// The thread that started a process. The kernel's death signal follows the thread, not the process, and the threads
+/// that run tests come and go.
+#[derive(Debug)]
+struct Parent {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it only waits");
+        }
+    }
+}
+
+fn spawn(home: &Path, data: &Path, address: SocketAddr) -> Result<(Child, Parent)> {
     let log = File::create(log_path(home))?;
     // Whatever ends this program ends the server too.
-    run::command("setpriv")
+    let mut command = run::command("setpriv");
+    command
         .args(["--pdeathsig", "KILL", "--"])
         .arg(paths::tool("bin/minio")?)
         .args(["server", "--quiet", "--address", &address.to_string()])
@@ -101,9 +122,18 @@ fn spawn(home: &Path, data: &Path, address: SocketAddr) -> Result<Child> {
         .env("HOME", home)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log)
-        .spawn()
-        .context("start MinIO")
+        .stderr(log);
+    let (stop, stopped) = mpsc::channel::<()>();
+    let (started, start) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("parent of MinIO".into()).spawn(move || {
+        if started.send(command.spawn()).is_ok() {
+            // Nothing is ever sent: the end of the other side is the message.
+            drop(stopped.recv());
+        }
+    })?;
+    let parent = Parent { stop: Some(stop), thread: Some(thread) };
+    let child = start.recv().context("start MinIO")?.context("start MinIO")?;
+    Ok((child, parent))
 }
 
 fn is_healthy(address: SocketAddr) -> bool {
