@@ -4,7 +4,10 @@
 #![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
 
 mod attributes;
+mod cache;
 mod dirs;
+mod ends;
+mod foreign;
 mod handles;
 mod names;
 mod rename;
@@ -20,7 +23,10 @@ fn main() -> ExitCode {
         Duration::from_secs(120),
         &[
             attributes::ALL,
+            cache::ALL,
             dirs::ALL,
+            ends::ALL,
+            foreign::ALL,
             handles::ALL,
             names::ALL,
             names::TARN,

@@ -82,8 +82,8 @@ fn a_name_that_is_not_utf8_is_refused(subject: &Subject<'_>) {
 fn a_path_over_the_key_limit_is_refused(subject: &Subject<'_>) {
     let deep = ["d".repeat(240), "e".repeat(240), "f".repeat(240), "g".repeat(240)].join("/");
     fs::create_dir_all(subject.path(&deep)).unwrap();
-    fs::write(subject.path(&deep).join("h".repeat(60)), b"1,023 bytes").unwrap();
-    let error = fs::write(subject.path(&deep).join("h".repeat(62)), b"1,025 bytes").unwrap_err();
+    fs::write(subject.path(&deep).join("h".repeat(60)), b"1,024 bytes").unwrap();
+    let error = fs::write(subject.path(&deep).join("h".repeat(61)), b"1,025 bytes").unwrap_err();
     assert_eq!(error.raw_os_error(), Some(Errno::NAMETOOLONG.raw_os_error()));
 }
 

@@ -14,6 +14,7 @@ pub mod foreign;
 pub mod mapping;
 pub mod mount;
 pub mod paths;
+pub mod proxy;
 pub mod run;
 pub mod server;
 pub mod subject;

@@ -128,7 +128,7 @@ fn spawn(home: &Path, data: &Path, address: SocketAddr) -> Result<(Child, Parent
     let thread = std::thread::Builder::new().name("parent of MinIO".into()).spawn(move || {
         if started.send(command.spawn()).is_ok() {
             // Nothing is ever sent: the end of the other side is the message.
-            drop(stopped.recv());
+            let _ = stopped.recv();
         }
     })?;
     let parent = Parent { stop: Some(stop), thread: Some(thread) };
