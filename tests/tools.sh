@@ -79,7 +79,7 @@ demo)
 test)
     rust
     debian fusermount3=fuse3 fio=fio rsync=rsync zip=zip unzip=unzip sqlite3=sqlite3 git=git \
-        setfattr=attr python3=python3 strace=strace mkfs.ext4=e2fsprogs setpriv=util-linux
+        setfattr=attr python3=python3 strace=strace mkfs.ext4=e2fsprogs setpriv=util-linux vim=vim
     python_venv
     go_tool minio github.com/minio/minio "$minio_version"
     cargo_tool fsx "$fsx_version"
