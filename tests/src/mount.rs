@@ -88,18 +88,26 @@ impl MountPlan {
             .stderr(log.reopen()?)
             .spawn()
             .context("start tarn")?;
+        // From here on nothing can hang for longer than the limit, not even the first look at the mount.
+        let alarm = Alarm::set(&child, self.limit)?;
         wait::mount_table(&child, CHANGE_LIMIT, || is_mounted(&self.dir))?;
-        if !is_mounted(&self.dir)? {
-            let ended = child.try_wait()?;
-            child.kill()?;
-            child.wait()?;
+        // In the table is not yet answering: this waits for the first answer, or for the end of the process.
+        let answers = is_mounted(&self.dir)? && std::fs::metadata(&self.dir).is_ok();
+        if !answers {
+            let ended = wait::exit(&mut child, Duration::from_secs(5))?;
+            if ended.is_none() {
+                child.kill()?;
+                child.wait()?;
+            }
+            if is_mounted(&self.dir)? {
+                detach(&self.dir)?;
+            }
             let text = run::tail(&std::fs::read_to_string(log.path())?);
             match ended {
                 Some(status) => bail!("tarn mount ended with {status}:\n{text}"),
-                None => bail!("no mount within {CHANGE_LIMIT:?}:\n{text}"),
+                None => bail!("no mount that answers within {CHANGE_LIMIT:?}:\n{text}"),
             }
         }
-        let alarm = Alarm::set(&child, self.limit)?;
         Ok(Mount { child, dir: self.dir.clone(), log, _alarm: alarm })
     }
 }
