@@ -7,4 +7,5 @@ mod kill;
 mod objects;
 mod room;
 mod staged;
+mod storm;
 mod support;
