@@ -35,7 +35,8 @@ pub struct StoreOptions {
     pub max_bytes: u64,
     /// Bytes of the disk that are left free: under it clean objects are removed and no block is kept.
     pub min_free_bytes: u64,
-    /// The boot that blocks are tagged with; `None` asks the kernel. Tests pass their own to play a reboot.
+    /// The boot that blocks are tagged with; `None` asks the kernel. It must change whenever writes that were
+    /// not flushed may have been lost: a disk that can be detached by force needs its attachment in it too.
     pub boot_id: Option<String>,
 }
 

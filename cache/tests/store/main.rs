@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod damage;
+mod disk;
 mod kill;
 mod objects;
 mod room;

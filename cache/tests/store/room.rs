@@ -1,9 +1,8 @@
 //! Budget, free space and full disks.
 
+use crate::disk::SmallDisk;
 use crate::support::{Bench, bytes, fill, fill_all, id, label, misses, open_at};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use tarn_cache::{Access, BLOCK_SIZE, BlockIndex, Lookup, PromoteWith, Store, StoreOptions};
 
 const MIB: u64 = 1 << 20;
@@ -157,37 +156,10 @@ fn the_bytes_on_disk_are_counted_anew_by_who_opens_the_store_alone() {
     assert!((3 * MIB..3 * MIB + 16384).contains(&used), "{used}");
 }
 
-/// A small file system of its own.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn mount(bench: &Bench, mib: u64) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: needs root to mount a small tmpfs");
-            return None;
-        }
-        let path = bench.dir.path().join("disk");
-        std::fs::create_dir(&path).unwrap();
-        let options = std::ffi::CString::new(format!("size={mib}m")).unwrap();
-        mount("tmpfs", &path, "tmpfs", MountFlags::empty(), Some(options.as_c_str())).unwrap();
-        Some(Self(path))
-    }
-
-    fn cache(&self) -> PathBuf {
-        self.0.join("cache")
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        unmount(&self.0, UnmountFlags::DETACH).unwrap();
-    }
-}
-
 #[test]
 fn a_full_disk_evicts_and_then_keeps_nothing_but_fails_no_reader() {
     let bench = Bench::new();
-    let Some(disk) = SmallDisk::mount(&bench, 8) else { return };
+    let Some(disk) = SmallDisk::in_memory(bench.dir.path(), 8) else { return };
     let store = open_at(&disk.cache(), 1 << 40, "boot");
     for n in 0..30 {
         let object = store.object(&id(&format!("object {n}"), MIB)).unwrap();
@@ -200,7 +172,7 @@ fn a_full_disk_evicts_and_then_keeps_nothing_but_fails_no_reader() {
     fill_all(&huge);
     assert!(misses(&huge).len() > 40);
     assert!(store.stats().full > 0);
-    let filler = std::fs::File::create(disk.0.join("filler")).unwrap();
+    let filler = std::fs::File::create(disk.path().join("filler")).unwrap();
     let mut at = 0;
     while filler.write_all_at(&[1; 4096], at).is_ok() {
         at += 4096;
@@ -215,7 +187,7 @@ fn a_full_disk_evicts_and_then_keeps_nothing_but_fails_no_reader() {
 #[test]
 fn the_floor_of_free_space_is_kept() {
     let bench = Bench::new();
-    let Some(disk) = SmallDisk::mount(&bench, 64) else { return };
+    let Some(disk) = SmallDisk::in_memory(bench.dir.path(), 64) else { return };
     let options =
         StoreOptions { dir: disk.cache(), max_bytes: 1 << 40, min_free_bytes: 32 * MIB, boot_id: None };
     let store = Store::open(options).unwrap();

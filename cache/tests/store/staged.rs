@@ -121,6 +121,9 @@ fn an_object_in_use_is_not_taken() {
     let Taken::Shared(object) = store.take(object, &label("a")).unwrap() else { panic!("used by another") };
     assert!(bench.files(".label").is_empty(), "a failed take leaves no staged file");
     assert_eq!(misses(&object), [0_u64; 0]);
+    let Taken::Shared(theirs) = other.take(theirs, &label("a")).unwrap() else {
+        panic!("the one who failed has kept its pin")
+    };
     drop(theirs);
     assert!(matches!(store.take(object, &label("a")).unwrap(), Taken::Staged(_)));
 }
