@@ -29,7 +29,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Where a store is and how much it may use.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// The directory, created with mode 0700. It must belong to this user and be closed to everybody else.
+    /// The directory, created with mode 0700 if only it is missing. It must belong to this user and be closed
+    /// to everybody else.
     pub dir: PathBuf,
     /// Bytes on disk that clean objects may take.
     pub max_bytes: u64,
