@@ -198,3 +198,16 @@ fn the_floor_of_free_space_is_kept() {
     assert!(store.free_bytes().unwrap() >= 24 * MIB, "{}", store.free_bytes().unwrap());
     assert!(store.stats().evictions > 0);
 }
+
+#[test]
+fn under_the_floor_nothing_is_kept() {
+    let bench = Bench::new();
+    let Some(disk) = SmallDisk::in_memory(bench.dir.path(), 64) else { return };
+    let options =
+        StoreOptions { dir: disk.cache(), max_bytes: 1 << 40, min_free_bytes: 65 * MIB, boot_id: None };
+    let store = Store::open(options).unwrap();
+    let object = store.object(&id("a", 150 * BLOCK_SIZE)).unwrap();
+    fill_all(&object);
+    assert_eq!(misses(&object).len(), 150);
+    assert_eq!(store.stats().full, 150);
+}
