@@ -1,5 +1,6 @@
 //! The contract suites, run on every implementation.
 
+mod faults;
 mod minio;
 
 use std::sync::Arc;
