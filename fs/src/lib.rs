@@ -5,6 +5,7 @@
 //! `error, config, clock, telemetry`. `tests/tidy.rs` checks the `use crate::` lines against this list.
 
 pub mod clock;
+pub mod embedded;
 pub mod error;
 pub mod fuse;
 pub mod inode;
