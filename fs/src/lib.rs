@@ -4,6 +4,8 @@
 //! `main, cli` / `mount, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write` / `store, name` /
 //! `error, config, clock, telemetry`. `tests/tidy.rs` checks the `use crate::` lines against this list.
 
+pub mod config;
 pub mod error;
 pub mod name;
+pub mod spec;
 pub mod store;
