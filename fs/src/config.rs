@@ -196,7 +196,9 @@ fn store(reader: &Reader<'_>) -> Result<StoreSettings, Error> {
     let anonymous = reader.switch("anonymous")?;
     let profile = reader.text("profile")?;
     if anonymous && profile.is_some() {
-        return Err(Error::Contradiction("anonymous sends no credentials, so profile cannot be used with it".into()));
+        return Err(Error::Contradiction(
+            "anonymous sends no credentials, so profile cannot be used with it".into(),
+        ));
     }
     let path_style = match reader.word("path-style", table::PATH_STYLES)? {
         Some("on") => true,
@@ -216,7 +218,11 @@ fn store(reader: &Reader<'_>) -> Result<StoreSettings, Error> {
         storage_class: reader.text("storage-class")?,
         part_size: reader.size_in("part-size", 8 << 20, PART_SIZE, "5MiB to 5GiB")?,
         max_requests: reader.number_in("max-requests", 32, 1..=REQUESTS_MAX, "1 to 1024")? as usize,
-        request_timeout: reader.time_from("request-timeout", Duration::from_secs(30), Duration::from_secs(1))?,
+        request_timeout: reader.time_from(
+            "request-timeout",
+            Duration::from_secs(30),
+            Duration::from_secs(1),
+        )?,
     })
 }
 
@@ -243,9 +249,9 @@ fn cache(reader: &Reader<'_>, caller: &Caller) -> Result<CacheSettings, Error> {
     let default = || if caller.uid == 0 { Some(PathBuf::from("/var/cache")) } else { user() };
     let dir = match reader.path("cache-dir")? {
         Some(dir) => dir,
-        None => default()
-            .map(|dir| dir.join("tarn"))
-            .ok_or_else(|| Error::Contradiction("neither HOME nor XDG_CACHE_HOME is set; name a cache-dir".into()))?,
+        None => default().map(|dir| dir.join("tarn")).ok_or_else(|| {
+            Error::Contradiction("neither HOME nor XDG_CACHE_HOME is set; name a cache-dir".into())
+        })?,
     };
     let size = reader.share("cache-size")?;
     if let Some(Share::Bytes(bytes)) = size

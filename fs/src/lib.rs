@@ -6,6 +6,9 @@
 
 pub mod config;
 pub mod error;
+pub mod fuse;
+pub mod mount;
 pub mod name;
 pub mod spec;
 pub mod store;
+pub mod telemetry;

@@ -65,7 +65,17 @@ mod tests {
 
     #[test]
     fn what_is_no_bucket_is_refused() {
-        for bad in ["data", "s3:/data", "s3://", "s3://a", "s3:///x", "s3://-x-/", "s3://da,ta", "s3://data//x", "s3://data/../x"] {
+        for bad in [
+            "data",
+            "s3:/data",
+            "s3://",
+            "s3://a",
+            "s3:///x",
+            "s3://-x-/",
+            "s3://da,ta",
+            "s3://data//x",
+            "s3://data/../x",
+        ] {
             assert!(Source::parse(bad).is_err(), "{bad}");
         }
     }

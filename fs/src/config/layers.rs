@@ -160,7 +160,8 @@ mod tests {
     use super::*;
 
     fn merge(input: &Input, env: &[(&str, &str)], file: &str) -> Result<Layers, Error> {
-        let variable = |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        let variable =
+            |name: &str| env.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
         let read = |_: &Path| Ok(file.to_owned());
         Layers::merge(input, &World { variable: &variable, read: &read })
     }
@@ -175,7 +176,8 @@ mod tests {
 
     #[test]
     fn the_stronger_source_wins() {
-        let file = "cache-size = '1g'\ncache-dir = '/file'\nregion = 'file'\nendpoint = 'file'\nmax-requests = 4";
+        let file =
+            "cache-size = '1g'\ncache-dir = '/file'\nregion = 'file'\nendpoint = 'file'\nmax-requests = 4";
         let env = [("TARN_CACHE_DIR", "/env"), ("TARN_ENDPOINT", "env"), ("TARN_CACHE_SIZE", "2g")];
         let input = Input {
             flags: vec![("config", "x.toml".to_owned()), ("endpoint", "flag".to_owned())],
@@ -183,13 +185,15 @@ mod tests {
             sloppy: false,
         };
         let layers = merge(&input, &env, file).expect("valid");
-        let got = ["max-requests", "region", "cache-size", "cache-dir", "endpoint"].map(|name| value(&layers, name));
+        let got = ["max-requests", "region", "cache-size", "cache-dir", "endpoint"]
+            .map(|name| value(&layers, name));
         assert_eq!(got, [Some("4"), Some("file"), Some("2g"), Some("/o"), Some("flag")]);
     }
 
     #[test]
     fn a_whole_fstab_line() {
-        let layers = dash_o("rw,_netdev,nofail,noatime,x-systemd.automount,allow_other,uid=1000,user=joe").expect("valid");
+        let layers = dash_o("rw,_netdev,nofail,noatime,x-systemd.automount,allow_other,uid=1000,user=joe")
+            .expect("valid");
         assert_eq!(value(&layers, "allow-other"), Some("true"));
         assert_eq!(value(&layers, "uid"), Some("1000"));
         assert_eq!(value(&layers, "read-only"), Some("false"));

@@ -37,7 +37,11 @@ impl<'a> Reader<'a> {
             let host = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
             let plain = |host: &str| {
                 // A user name in a URL would be a secret in argv.
-                !host.is_empty() && !host.starts_with('/') && !host.contains(|c: char| c == '@' || c == '?' || c == '#' || c.is_whitespace() || c.is_control())
+                !host.is_empty()
+                    && !host.starts_with('/')
+                    && !host.contains(|c: char| {
+                        c == '@' || c == '?' || c == '#' || c.is_whitespace() || c.is_control()
+                    })
             };
             match host {
                 Some(host) if plain(host) => Ok(text.trim_end_matches('/').to_owned()),
@@ -91,17 +95,34 @@ impl<'a> Reader<'a> {
         self.parse(name, value::number)
     }
 
-    pub(super) fn number_in(&self, name: &str, default: u32, range: RangeInclusive<u32>, said: &str) -> Result<u32, Error> {
+    pub(super) fn number_in(
+        &self,
+        name: &str,
+        default: u32,
+        range: RangeInclusive<u32>,
+        said: &str,
+    ) -> Result<u32, Error> {
         let number = self.number(name)?.unwrap_or(default);
         if range.contains(&number) { Ok(number) } else { Err(self.out_of_range(name, said)) }
     }
 
-    pub(super) fn size_in(&self, name: &str, default: u64, range: RangeInclusive<u64>, said: &str) -> Result<u64, Error> {
+    pub(super) fn size_in(
+        &self,
+        name: &str,
+        default: u64,
+        range: RangeInclusive<u64>,
+        said: &str,
+    ) -> Result<u64, Error> {
         let size = self.parse(name, value::size)?.unwrap_or(default);
         if range.contains(&size) { Ok(size) } else { Err(self.out_of_range(name, said)) }
     }
 
-    pub(super) fn time_from(&self, name: &str, default: Duration, least: Duration) -> Result<Duration, Error> {
+    pub(super) fn time_from(
+        &self,
+        name: &str,
+        default: Duration,
+        least: Duration,
+    ) -> Result<Duration, Error> {
         const MOST: Duration = Duration::from_secs(86_400);
         let time = self.parse(name, value::time)?.unwrap_or(default);
         if (least..=MOST).contains(&time) {
@@ -113,18 +134,27 @@ impl<'a> Reader<'a> {
     /// The error for a value that can be read and cannot be used.
     pub(super) fn out_of_range(&self, name: &str, said: &str) -> Error {
         match self.get(name) {
-            Some((text, place)) => Error::Value { place, value: text.to_owned(), expected: said.to_owned(), nearest: None },
+            Some((text, place)) => {
+                Error::Value { place, value: text.to_owned(), expected: said.to_owned(), nearest: None }
+            }
             None => Error::Contradiction(format!("{name} must be {said}")),
         }
     }
 
-    fn parse<T>(&self, name: &str, parse: impl FnOnce(&str) -> Result<T, value::Expected>) -> Result<Option<T>, Error> {
+    fn parse<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, value::Expected>,
+    ) -> Result<Option<T>, Error> {
         let Some((text, place)) = self.get(name) else { return Ok(None) };
         match parse(text) {
             Ok(value) => Ok(Some(value)),
-            Err(expected) => {
-                Err(Error::Value { place, value: text.to_owned(), expected: expected.to_owned(), nearest: None })
-            }
+            Err(expected) => Err(Error::Value {
+                place,
+                value: text.to_owned(),
+                expected: expected.to_owned(),
+                nearest: None,
+            }),
         }
     }
 

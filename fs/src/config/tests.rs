@@ -39,7 +39,10 @@ fn the_defaults_are_the_documented_ones() {
         memory_limit: 128 << 20,
     };
     assert_eq!(config.files, expected);
-    assert_eq!(config.process, ProcessSettings { foreground: false, log_level: "info".into(), log_json: false });
+    assert_eq!(
+        config.process,
+        ProcessSettings { foreground: false, log_level: "info".into(), log_json: false }
+    );
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What was expected instead.
-pub type Expected = &'static str;
+pub(super) type Expected = &'static str;
 
 /// An amount of disk: absolute, or a part of the whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -25,7 +25,7 @@ impl Share {
 }
 
 /// Reads `true` and `false` and their usual spellings.
-pub fn switch(text: &str) -> Result<bool, Expected> {
+pub(super) fn switch(text: &str) -> Result<bool, Expected> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "yes" | "on" | "1" => Ok(true),
         "false" | "no" | "off" | "0" => Ok(false),
@@ -34,7 +34,7 @@ pub fn switch(text: &str) -> Result<bool, Expected> {
 }
 
 /// Reads a size. `k`, `kb`, `kib` and so on all count in 1024, as `df -h` and `fio` do.
-pub fn size(text: &str) -> Result<u64, Expected> {
+pub(super) fn size(text: &str) -> Result<u64, Expected> {
     const EXPECTED: Expected = "a size such as 512k, 8MiB or 1.5g";
     let (number, unit) = split_unit(text);
     let shift = match unit.to_ascii_lowercase().as_str() {
@@ -54,7 +54,7 @@ pub fn size(text: &str) -> Result<u64, Expected> {
 }
 
 /// Reads a size or a percentage.
-pub fn share(text: &str) -> Result<Share, Expected> {
+pub(super) fn share(text: &str) -> Result<Share, Expected> {
     const EXPECTED: Expected = "a size such as 20GiB, or a part of the disk such as 10%";
     let Some(number) = text.trim().strip_suffix('%') else {
         return size(text).map(Share::Bytes).map_err(|_| EXPECTED);
@@ -66,7 +66,7 @@ pub fn share(text: &str) -> Result<Share, Expected> {
 }
 
 /// Reads a span of time; a bare number counts seconds.
-pub fn time(text: &str) -> Result<Duration, Expected> {
+pub(super) fn time(text: &str) -> Result<Duration, Expected> {
     const EXPECTED: Expected = "a time such as 500ms, 1s or 1m";
     let (number, unit) = split_unit(text);
     let seconds = match unit {
@@ -82,7 +82,7 @@ pub fn time(text: &str) -> Result<Duration, Expected> {
 }
 
 /// Reads permission bits.
-pub fn mode(text: &str) -> Result<u32, Expected> {
+pub(super) fn mode(text: &str) -> Result<u32, Expected> {
     const EXPECTED: Expected = "permission bits in octal, such as 0644";
     if text.is_empty() || !text.bytes().all(|byte| (b'0'..=b'7').contains(&byte)) {
         return Err(EXPECTED);
@@ -94,7 +94,7 @@ pub fn mode(text: &str) -> Result<u32, Expected> {
 }
 
 /// Reads a whole number.
-pub fn number(text: &str) -> Result<u32, Expected> {
+pub(super) fn number(text: &str) -> Result<u32, Expected> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or("a whole number")
 }
@@ -149,7 +149,9 @@ mod tests {
 
     #[test]
     fn times() {
-        for (text, millis) in [("500ms", 500), ("1s", 1000), ("1m", 60_000), ("2", 2000), ("0.5s", 500), ("1h", 3_600_000)] {
+        for (text, millis) in
+            [("500ms", 500), ("1s", 1000), ("1m", 60_000), ("2", 2000), ("0.5s", 500), ("1h", 3_600_000)]
+        {
             assert_eq!(time(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for bad in ["", "s", "1y", "-1s", "1 s s", "99999999999999999999999d"] {

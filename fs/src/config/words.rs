@@ -2,7 +2,7 @@
 
 /// What such a word means to tarn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
+pub(super) enum Meaning {
     /// Nothing: it is for mount(8) or systemd, or it is what tarn does anyway.
     Ignore,
     /// It sets an option of the table.
@@ -63,7 +63,7 @@ const WORDS: &[(&str, Meaning)] = &[
 ];
 
 /// Looks a word up, without its value; `_` and `-` are equal. `x-*` and `X-*` belong to whoever wrote them.
-pub fn find(word: &str) -> Option<Meaning> {
+pub(super) fn find(word: &str) -> Option<Meaning> {
     if word.starts_with("x-") || word.starts_with("X-") {
         return Some(Meaning::Ignore);
     }

@@ -1,0 +1,3 @@
+//! The kernel's side of a mount.
+
+pub mod session;
