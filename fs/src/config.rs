@@ -15,7 +15,7 @@ mod words;
 pub use customer_key::CustomerKey;
 pub use error::{Error, Origin, Place};
 pub use layers::{Input, Layers, World};
-pub use value::Share;
+pub use value::{Share, time};
 
 use crate::spec::Source;
 use reader::Reader;
@@ -55,8 +55,8 @@ pub struct StoreSettings {
     pub region: Option<String>,
     /// A profile of `~/.aws`.
     pub profile: Option<String>,
-    /// Whether the bucket's name goes into the path.
-    pub path_style: bool,
+    /// Whether the bucket's name goes into the path; `None` leaves it to the endpoint.
+    pub path_style: Option<bool>,
     /// Unsigned requests.
     pub anonymous: bool,
     /// `x-amz-request-payer`.
@@ -201,10 +201,9 @@ fn store(reader: &Reader<'_>) -> Result<StoreSettings, Error> {
         ));
     }
     let path_style = match reader.word("path-style", table::PATH_STYLES)? {
-        Some("on") => true,
-        Some("off") => false,
-        // Servers other than AWS rarely have a host name for each bucket.
-        Some(_) | None => endpoint.is_some(),
+        Some("on") => Some(true),
+        Some("off") => Some(false),
+        Some(_) | None => None,
     };
     Ok(StoreSettings {
         path_style,

@@ -5,6 +5,7 @@
 
 pub mod background;
 pub mod checks;
+pub mod open;
 pub mod record;
 mod serve;
 pub mod umount;
@@ -26,8 +27,6 @@ pub struct Opened<A> {
     pub adapter: A,
     /// Commits what is left when the mount has gone.
     pub served: Arc<dyn Served>,
-    /// Takes the means to notify the kernel, once there is a session.
-    pub attach: Box<dyn FnOnce(fuser::Notifier) + Send>,
 }
 
 /// Why there is no mount, or why it did not end well.
@@ -63,6 +62,8 @@ macro_rules! failure_from {
     )*};
 }
 failure_from!(
+    tarn_cache::Error,
+    
     checks::CheckError,
     session::SessionError,
     std::io::Error,
@@ -167,7 +168,6 @@ where
     let session = tokio::task::spawn_blocking(move || session::start(&request, adapter))
         .await
         .map_err(|error| Failure::new(&error))??;
-    (opened.attach)(session.notifier());
     match registry.create(&record(config, point.dir, &target)) {
         Ok(record) => {
             tracing::info!(source = %config.source, dir = %session.dir().display(), "mounted");

@@ -120,7 +120,7 @@ pub const OPTIONS: &[Spec] = &[
         "path-style",
         Kind::Word(PATH_STYLES),
         "auto|on|off",
-        "Put the bucket's name into the path instead of the host [default: auto, on with --endpoint]",
+        "Put the bucket's name into the path instead of the host [default: auto, off for AWS]",
     ),
     option(
         Store,
@@ -215,7 +215,7 @@ pub const OPTIONS: &[Spec] = &[
         "request-timeout",
         Kind::Time,
         "TIME",
-        "Give up on one attempt of a request after this long [default: 30s]",
+        "Give up on one attempt of a request after this long [default: 20s]",
     ),
     option(Files, "uid", Kind::Number, "ID", "Show files as owned by this user [default: who mounts]"),
     option(Files, "gid", Kind::Number, "ID", "Show files as owned by this group [default: who mounts]"),

@@ -24,7 +24,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.store.part_size, 8 << 20);
     assert_eq!(config.store.max_requests, 32);
     assert_eq!(config.store.encryption, Encryption::BucketDefault);
-    assert!(!config.store.path_style);
+    assert_eq!(config.store.path_style, None);
     assert_eq!(config.cache.dir, Path::new("/home/joe/.cache/tarn"));
     let expected = FileSettings {
         uid: 1000,
@@ -64,10 +64,10 @@ fn every_option_of_the_table_is_read() {
 }
 
 #[test]
-fn an_endpoint_turns_path_style_on_unless_told_otherwise() {
-    assert!(config("endpoint=http://127.0.0.1:9000").expect("valid").store.path_style);
-    assert!(!config("endpoint=http://h,path-style=off").expect("valid").store.path_style);
-    assert!(config("path_style=on").expect("valid").store.path_style);
+fn path_style_is_left_to_the_endpoint_unless_given() {
+    assert_eq!(config("endpoint=http://127.0.0.1:9000").expect("valid").store.path_style, None);
+    assert_eq!(config("endpoint=http://h,path-style=off").expect("valid").store.path_style, Some(false));
+    assert_eq!(config("path_style=on").expect("valid").store.path_style, Some(true));
 }
 
 #[test]

@@ -1,0 +1,46 @@
+# Everything a person types. Each target installs what it lacks (tests/tools.sh).
+PREFIX ?= /usr/local
+DESTDIR ?=
+SBINDIR ?= /sbin
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help build demo test test-quick lint tools install uninstall
+
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## Build the release binary, target/release/tarn
+	$(CARGO) build --release --locked --package tarn-fs
+
+demo: ## Build, mount a bucket of an embedded S3 server, and show a tour
+	@tests/tools.sh demo
+	@$(MAKE) --no-print-directory build
+	target/release/tarn demo
+
+tools: ## Install what the tests need into .tools/
+	@tests/tools.sh test
+
+test: tools ## Run all tests, with MinIO and real mounts
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+test-quick: tools ## Run the unit tests and the file behaviours, without the real programs
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --workspace --locked --lib --bins
+	$(CARGO) test --locked --package tarn-tests --test tidy --test fs
+
+lint: ## Check format, lints, licences and sources
+	@tests/tools.sh lint
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	tests/deny.sh
+
+install: build ## Install tarn and the helpers of mount(8)
+	install -D -m 0755 target/release/tarn $(DESTDIR)$(PREFIX)/bin/tarn
+	install -d $(DESTDIR)$(SBINDIR)
+	ln -sfn $(PREFIX)/bin/tarn $(DESTDIR)$(SBINDIR)/mount.tarn
+	ln -sfn $(PREFIX)/bin/tarn $(DESTDIR)$(SBINDIR)/mount.fuse.tarn
+
+uninstall: ## Remove what install put there
+	rm -f $(DESTDIR)$(PREFIX)/bin/tarn $(DESTDIR)$(SBINDIR)/mount.tarn $(DESTDIR)$(SBINDIR)/mount.fuse.tarn

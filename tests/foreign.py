@@ -1,0 +1,104 @@
+"""A second S3 client, unrelated to tarn: reads one JSON request a line, answers one JSON line each.
+
+Requests: {"op": ..., "bucket": ..., "key": ...}. An answer is {"ok": ...} or {"error": CODE}.
+"""
+
+import base64
+import concurrent.futures
+import hashlib
+import json
+import os
+import sys
+
+import boto3
+import botocore.exceptions
+from botocore.config import Config
+
+client = boto3.client(
+    "s3",
+    endpoint_url=os.environ["FOREIGN_ENDPOINT"],
+    region_name="us-east-1",
+    config=Config(
+        s3={"addressing_style": "path"}, proxies={}, retries={"max_attempts": 2}, max_pool_connections=8
+    ),
+)
+
+
+def digest(bucket, key):
+    total = hashlib.sha256()
+    body = client.get_object(Bucket=bucket, Key=key)["Body"]
+    for chunk in body.iter_chunks(1 << 20):
+        total.update(chunk)
+    return total.hexdigest()
+
+
+def listed(bucket):
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        yield from page.get("Contents", [])
+
+
+def do_list(r):
+    """Every object with its size and the SHA-256 of what a GET of it delivers."""
+    entries = list(listed(r["bucket"]))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        sums = pool.map(lambda e: digest(r["bucket"], e["Key"]), entries)
+        return [{"key": e["Key"], "size": e["Size"], "sha256": s} for e, s in zip(entries, sums)]
+
+
+def do_keys(r):
+    return [e["Key"] for e in listed(r["bucket"])]
+
+
+def do_put(r):
+    body = base64.b64decode(r["body"])
+    client.put_object(Bucket=r["bucket"], Key=r["key"], Body=body, Metadata=r.get("metadata", {}))
+
+
+def do_get(r):
+    return base64.b64encode(client.get_object(Bucket=r["bucket"], Key=r["key"])["Body"].read()).decode()
+
+
+def do_head(r):
+    head = client.head_object(Bucket=r["bucket"], Key=r["key"])
+    return {
+        "size": head["ContentLength"],
+        "etag": head["ETag"],
+        "type": head.get("ContentType", ""),
+        "metadata": head["Metadata"],
+    }
+
+
+def do_delete(r):
+    client.delete_object(Bucket=r["bucket"], Key=r["key"])
+
+
+def do_create(r):
+    client.create_bucket(Bucket=r["bucket"])
+
+
+def do_uploads(r):
+    """Keys of the multipart uploads that nobody has completed or aborted."""
+    return [u["Key"] for u in client.list_multipart_uploads(Bucket=r["bucket"]).get("Uploads", [])]
+
+
+def do_drop(r):
+    """Removes a bucket with all that is in it."""
+    keys = [{"Key": e["Key"]} for e in listed(r["bucket"])]
+    for start in range(0, len(keys), 1000):
+        client.delete_objects(Bucket=r["bucket"], Delete={"Objects": keys[start : start + 1000]})
+    for upload in client.list_multipart_uploads(Bucket=r["bucket"]).get("Uploads", []):
+        client.abort_multipart_upload(Bucket=r["bucket"], Key=upload["Key"], UploadId=upload["UploadId"])
+    client.delete_bucket(Bucket=r["bucket"])
+
+
+OPERATIONS = {name[3:]: call for name, call in list(globals().items()) if name.startswith("do_")}
+
+for line in sys.stdin:
+    request = json.loads(line)
+    try:
+        answer = {"ok": OPERATIONS[request["op"]](request)}
+    except botocore.exceptions.ClientError as error:
+        answer = {"error": error.response["Error"]["Code"]}
+    except Exception as error:  # the test shall see it, whatever it is
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), flush=True)

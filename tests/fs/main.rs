@@ -1,0 +1,38 @@
+//! What files do. Every behaviour that is not tarn's own is also tested on a plain local directory, which proves
+//! the test right; see [`tarn_tests::suite`].
+
+#![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
+
+mod attributes;
+mod cache;
+mod dirs;
+mod ends;
+mod foreign;
+mod handles;
+mod names;
+mod rename;
+mod size;
+mod write;
+
+use std::process::ExitCode;
+use std::time::Duration;
+use tarn_tests::suite;
+
+fn main() -> ExitCode {
+    suite::run(
+        Duration::from_secs(120),
+        &[
+            attributes::ALL,
+            cache::ALL,
+            dirs::ALL,
+            ends::ALL,
+            foreign::ALL,
+            handles::ALL,
+            names::ALL,
+            names::TARN,
+            rename::ALL,
+            size::ALL,
+            write::ALL,
+        ],
+    )
+}

@@ -1,0 +1,261 @@
+//! A mount by the `tarn` binary under test, and its end.
+//!
+//! Invariants: a mount that is dropped leaves no process and no mount, whatever state it was in; one that answers
+//! nothing is killed after its limit, so that the test that waits in the kernel gets an error instead of hanging.
+
+use crate::server::{ACCESS_KEY, SECRET_KEY, Server};
+use crate::{paths, run, wait};
+use anyhow::{Context, Result, bail};
+use rustix::process::{Signal, kill_process, pidfd_send_signal};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+use tempfile::NamedTempFile;
+
+/// How long a mount may take to appear, and to end cleanly.
+pub const CHANGE_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is to be mounted, where and how.
+#[derive(Debug, Clone)]
+pub struct MountPlan {
+    /// Bucket, or bucket and prefix: what follows `s3://`.
+    pub source: String,
+    /// The mount point, an existing directory.
+    pub dir: PathBuf,
+    /// The server's URL.
+    pub endpoint: String,
+    /// The cache directory.
+    pub cache: PathBuf,
+    /// Access key and secret.
+    pub credentials: (String, String),
+    /// Further options.
+    pub options: Vec<String>,
+    /// Kill the process after this long.
+    pub limit: Duration,
+}
+
+impl MountPlan {
+    /// A mount of a bucket of `server` with its credentials.
+    pub fn new(server: &Server, source: &str, dir: &Path, cache: &Path) -> Self {
+        Self {
+            source: source.to_owned(),
+            dir: dir.to_owned(),
+            endpoint: server.endpoint(),
+            cache: cache.to_owned(),
+            credentials: (ACCESS_KEY.to_owned(), SECRET_KEY.to_owned()),
+            options: Vec::new(),
+            limit: Duration::from_secs(120),
+        }
+    }
+
+    /// The same with another option.
+    pub fn with(mut self, options: &[&str]) -> Self {
+        self.options.extend(options.iter().map(|&option| option.to_owned()));
+        self
+    }
+
+    /// The command of `tarn mount`, in the background unless `--foreground` is among the options.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = tarn()?;
+        command
+            .arg("mount")
+            .arg(format!("s3://{}", self.source))
+            .arg(&self.dir)
+            .args(["--endpoint", &self.endpoint, "--cache-dir"])
+            .arg(&self.cache)
+            .args(&self.options)
+            .env("AWS_ACCESS_KEY_ID", &self.credentials.0)
+            .env("AWS_SECRET_ACCESS_KEY", &self.credentials.1)
+            .env("AWS_CONFIG_FILE", "/dev/null")
+            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
+            .env("AWS_EC2_METADATA_DISABLED", "true");
+        Ok(command)
+    }
+
+    /// Mounts in the foreground and waits until the mount is in the kernel's table.
+    pub fn mount(&self) -> Result<Mount> {
+        let log = NamedTempFile::new().context("file for the log")?;
+        let tarn = self.command()?;
+        let mut child = run::command("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(tarn.get_program())
+            .args(tarn.get_args())
+            .arg("--foreground")
+            .envs(tarn.get_envs().filter_map(|(name, value)| Some((name, value?))))
+            .stdin(Stdio::null())
+            .stdout(log.reopen()?)
+            .stderr(log.reopen()?)
+            .spawn()
+            .context("start tarn")?;
+        // From here on nothing can hang for longer than the limit, not even the first look at the mount.
+        let alarm = Alarm::set(&child, self.limit)?;
+        wait::mount_table(&child, CHANGE_LIMIT, || is_mounted(&self.dir))?;
+        // In the table is not yet answering: this waits for the first answer, or for the end of the process.
+        let answers = is_mounted(&self.dir)? && std::fs::metadata(&self.dir).is_ok();
+        if !answers {
+            let ended = wait::exit(&mut child, Duration::from_secs(5))?;
+            if ended.is_none() {
+                child.kill()?;
+                child.wait()?;
+            }
+            if is_mounted(&self.dir)? {
+                detach(&self.dir)?;
+            }
+            let text = run::tail(&std::fs::read_to_string(log.path())?);
+            match ended {
+                Some(status) => bail!("tarn mount ended with {status}:\n{text}"),
+                None => bail!("no mount that answers within {CHANGE_LIMIT:?}:\n{text}"),
+            }
+        }
+        Ok(Mount { child, dir: self.dir.clone(), log, _alarm: alarm })
+    }
+}
+
+/// The `tarn` binary with a clean environment.
+pub fn tarn() -> Result<Command> {
+    Ok(run::command(paths::tarn()?))
+}
+
+/// Whether something of FUSE is mounted exactly there.
+pub fn is_mounted(dir: &Path) -> Result<bool> {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").context("read the mount table")?;
+    let dir = dir.to_str().context("a mount point that is not UTF-8")?;
+    Ok(table.lines().any(|line| line.split(' ').nth(4) == Some(dir) && line.contains(" - fuse")))
+}
+
+/// A running mount.
+#[derive(Debug)]
+pub struct Mount {
+    child: Child,
+    dir: PathBuf,
+    log: NamedTempFile,
+    _alarm: Alarm,
+}
+
+impl Mount {
+    /// The mount point.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log.path()).unwrap_or_default()
+    }
+
+    /// Sends a signal to the process.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(wait::pid(&self.child), signal).context("send a signal")
+    }
+
+    /// Waits for the end of the process.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        wait::exit(&mut self.child, CHANGE_LIMIT)?.with_context(|| {
+            format!("tarn does not end within {CHANGE_LIMIT:?}:\n{}", run::tail(&self.log()))
+        })
+    }
+
+    /// Unmounts with the system's command and waits for a clean end.
+    pub fn unmount(mut self) -> Result<()> {
+        self.system_umount()?;
+        self.must_end_cleanly()
+    }
+
+    /// Asks the kernel to unmount, as `umount` does; does not wait for tarn.
+    pub fn system_umount(&self) -> Result<()> {
+        let mut umount = if crate::disk::is_root() {
+            Command::new("umount")
+        } else {
+            let mut command = Command::new("fusermount3");
+            command.arg("-u");
+            command
+        };
+        run::must(umount.arg(&self.dir), CHANGE_LIMIT).map(drop)
+    }
+
+    /// Waits for the end, which must be a success that leaves no mount.
+    pub fn must_end_cleanly(&mut self) -> Result<()> {
+        let status = self.wait()?;
+        if !status.success() {
+            bail!("tarn ended with {status}:\n{}", run::tail(&self.log()));
+        }
+        if is_mounted(&self.dir)? {
+            bail!("tarn ended and left its mount");
+        }
+        Ok(())
+    }
+
+    /// Kills the process as a crash would, and removes the dead mount.
+    pub fn crash(mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        self.wait()?;
+        detach(&self.dir)
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- the last lines of the log of the mount at {}", self.dir.display());
+            eprintln!("{}", run::tail(&self.log()));
+        }
+        let still_runs = self.child.try_wait().is_ok_and(|ended| ended.is_none());
+        if still_runs {
+            // Killing first: it aborts the connection, so nothing waits in the kernel any more.
+            self.child.kill().expect("kill a child that was not waited for");
+            self.child.wait().expect("wait for tarn");
+        }
+        if is_mounted(&self.dir).unwrap_or(true)
+            && let Err(error) = detach(&self.dir)
+        {
+            eprintln!("a mount stays: {error:#}");
+        }
+    }
+}
+
+fn detach(dir: &Path) -> Result<()> {
+    let mut command = Command::new(if crate::disk::is_root() { "umount" } else { "fusermount3" });
+    if !crate::disk::is_root() {
+        command.arg("-u");
+    }
+    // `-z` is `-l` of umount: away now, whoever still uses it.
+    command.arg(if crate::disk::is_root() { "-l" } else { "-z" }).arg(dir);
+    run::must(&mut command, CHANGE_LIMIT).map(drop)
+}
+
+/// Kills a process that runs for too long; dropped, it does nothing any more.
+#[derive(Debug)]
+struct Alarm {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Alarm {
+    fn set(child: &Child, limit: Duration) -> Result<Self> {
+        let process = wait::watch(child)?;
+        let (stop, stopped) = mpsc::channel();
+        let thread = std::thread::Builder::new().name("alarm".into()).spawn(move || {
+            if stopped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("the mount is killed after {limit:?}: something hangs");
+                // It may have ended by itself in this moment, which is as good.
+                let _ = pidfd_send_signal(&process, Signal::KILL);
+            }
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the alarm does not panic");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Where the checkout, its tools and the binary under test are.
+
+use anyhow::{Context, Result, bail};
+use std::path::{Path, PathBuf};
+
+/// The root of the checkout.
+pub fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package is a folder of the workspace")
+}
+
+/// A tool that tests/tools.sh installed, by its path below `.tools/`.
+pub fn tool(path: &str) -> Result<PathBuf> {
+    let tool = root().join(".tools").join(path);
+    if !tool.exists() {
+        bail!("{} is missing: run `make tools`", tool.display());
+    }
+    Ok(tool)
+}
+
+/// The `tarn` binary: `$TARN_BIN`, or the one that was built beside this test program.
+pub fn tarn() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("TARN_BIN") {
+        return Ok(path.into());
+    }
+    let test = std::env::current_exe().context("path of the test program")?;
+    let profile = test.parent().and_then(Path::parent).context("the test program is in target/*/deps")?;
+    let tarn = profile.join("tarn");
+    if !tarn.exists() {
+        bail!("{} is missing: run `cargo build --workspace`, or set TARN_BIN", tarn.display());
+    }
+    Ok(tarn)
+}
+
+/// Whether the long versions of the tests are wanted (`TARN_FULL=1`).
+pub fn full() -> bool {
+    std::env::var_os("TARN_FULL").is_some_and(|value| value == "1")
+}

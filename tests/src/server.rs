@@ -1,0 +1,164 @@
+//! A MinIO server of this test run: on a free port of the loopback interface, on a bounded disk of its own.
+
+use crate::disk::{self, Disk};
+use crate::{paths, run, wait};
+use anyhow::{Context, Result, bail};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The access key of the test servers.
+pub const ACCESS_KEY: &str = "tarn-tests";
+/// Its secret, which protects nothing but a server on the loopback interface that lives as long as the tests.
+pub const SECRET_KEY: &str = "tarn-tests-secret";
+
+const DISK_MIB: u64 = 24 * 1024;
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running server. Dropping it ends it and removes its data.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    _parent: Parent,
+    address: SocketAddr,
+    // Dropped after the child is dead, in this order.
+    _disk: Option<Disk>,
+    home: TempDir,
+}
+
+impl Server {
+    /// Starts a server and waits until it is ready.
+    pub fn start() -> Result<Self> {
+        let home = tempfile::Builder::new().prefix("tarn-minio-").tempdir().context("folder for MinIO")?;
+        let disk = if disk::is_root() { Some(Disk::new(DISK_MIB)?) } else { None };
+        let data = disk.as_ref().map_or_else(|| home.path().join("data"), |disk| disk.path().join("data"));
+        std::fs::create_dir(&data)?;
+        // The port is free now; should another program take it before MinIO does, MinIO ends and the next is tried.
+        for _ in 0..3 {
+            let address = free_port()?;
+            let (mut child, parent) = spawn(home.path(), &data, address)?;
+            let ready = wait::eventually(START_LIMIT, "MinIO is ready", || {
+                Ok(if child.try_wait()?.is_some() {
+                    Some(false)
+                } else {
+                    is_healthy(address).then_some(true)
+                })
+            });
+            match ready {
+                Ok(true) => return Ok(Self { child, _parent: parent, address, _disk: disk, home }),
+                Ok(false) => {}
+                Err(error) => {
+                    end(&mut child);
+                    return Err(error.context(log(home.path())));
+                }
+            }
+        }
+        bail!("MinIO ends at once:\n{}", log(home.path()))
+    }
+
+    /// Its URL.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What it has logged.
+    pub fn log(&self) -> String {
+        log(self.home.path())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+/// An address of the loopback interface that nothing listens on.
+pub fn free_port() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+    Ok(listener.local_addr()?)
+}
+
+/// The thread that started a process. The kernel's death signal follows the thread, not the process, and the threads
+/// that run tests come and go.
+#[derive(Debug)]
+struct Parent {
+    stop: Option<mpsc::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("it only waits");
+        }
+    }
+}
+
+fn spawn(home: &Path, data: &Path, address: SocketAddr) -> Result<(Child, Parent)> {
+    let log = File::create(log_path(home))?;
+    // Whatever ends this program ends the server too.
+    let mut command = run::command("setpriv");
+    command
+        .args(["--pdeathsig", "KILL", "--"])
+        .arg(paths::tool("bin/minio")?)
+        .args(["server", "--quiet", "--address", &address.to_string()])
+        .arg(data)
+        .env("MINIO_ROOT_USER", ACCESS_KEY)
+        .env("MINIO_ROOT_PASSWORD", SECRET_KEY)
+        .env("MINIO_BROWSER", "off")
+        .env("HOME", home)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log);
+    let (stop, stopped) = mpsc::channel::<()>();
+    let (started, start) = mpsc::channel();
+    let thread = std::thread::Builder::new().name("parent of MinIO".into()).spawn(move || {
+        if started.send(command.spawn()).is_ok() {
+            // Nothing is ever sent: the end of the other side is the message.
+            let _ = stopped.recv();
+        }
+    })?;
+    let parent = Parent { stop: Some(stop), thread: Some(thread) };
+    let child = start.recv().context("start MinIO")?.context("start MinIO")?;
+    Ok((child, parent))
+}
+
+fn is_healthy(address: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream
+            .write_all(b"GET /minio/health/cluster HTTP/1.1\r\nHost: minio\r\nConnection: close\r\n\r\n")?;
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer)?;
+        Ok(answer.ends_with(b"200"))
+    };
+    ask().unwrap_or(false)
+}
+
+fn end(child: &mut Child) {
+    // Neither can fail for a child that was not waited for.
+    child.kill().expect("kill MinIO");
+    child.wait().expect("wait for MinIO");
+}
+
+fn log_path(home: &Path) -> PathBuf {
+    home.join("minio.log")
+}
+
+fn log(home: &Path) -> String {
+    std::fs::read_to_string(log_path(home)).unwrap_or_default()
+}

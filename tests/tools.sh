@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Installs what tarn's demo, tests and lints need, pinned, into .tools/ of the checkout and, for Debian's
+# packages, with apt-get. Running it again finds everything and does nothing. Only package registries are asked.
+#
+#   tests/tools.sh demo     what `make demo` needs
+#   tests/tools.sh test     what `make test` needs
+#   tests/tools.sh lint     what .ci/run needs besides
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
+fsx_version=0.3.2
+cargo_deny_version=0.20.2
+tools=$PWD/.tools
+
+say() { printf 'tools: %s\n' "$*"; }
+die() { printf 'tools: %s\n' "$*" >&2; exit 1; }
+
+# A stamp is written after an install has succeeded; a half install has none and is done again.
+done_before() { [[ -e $tools/stamps/$1 ]]; }
+stamp() { mkdir -p "$tools/stamps" && touch "$tools/stamps/$1"; }
+
+# $@: command=package pairs; a package is missing when its command is.
+debian() {
+    local missing=() pair
+    for pair in "$@"; do
+        command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    ((${#missing[@]})) || return 0
+    command -v apt-get >/dev/null || die "please install: ${missing[*]}"
+    ((EUID == 0)) || die "not root and these packages are missing; please run: sudo apt-get install ${missing[*]}"
+    say "installing Debian packages: ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+go_tool() { # name, module, version
+    local name=$1 module=$2 version=$3
+    [[ -x $tools/bin/$name ]] && done_before "$name-$version" && return
+    command -v go >/dev/null || debian go=golang-go
+    say "building $name $version (some minutes)"
+    GOBIN=$tools/bin GOFLAGS=-mod=mod CGO_ENABLED=0 go install "$module@$version"
+    stamp "$name-$version"
+}
+
+cargo_tool() { # name, version
+    local name=$1 version=$2
+    [[ -x $tools/bin/$name ]] && done_before "$name-$version" && return
+    say "building $name $version"
+    # Its own target directory: a tool must not be rebuilt because of this workspace's profile, nor the reverse.
+    CARGO_TARGET_DIR=$tools/target cargo install --quiet --locked --root "$tools" --version "$version" "$name"
+    rm -rf "$tools/target"
+    stamp "$name-$version"
+}
+
+python_venv() {
+    local sum
+    sum=$(sha256sum tests/requirements.txt | cut -c1-16)
+    [[ -x $tools/venv/bin/python ]] && done_before "venv-$sum" && return
+    python3 -c 'import ensurepip, venv' 2>/dev/null || debian no-such-command=python3-venv
+    say "installing Python packages: $(tr '\n' ' ' <tests/requirements.txt)"
+    rm -rf "$tools/venv"
+    python3 -m venv "$tools/venv"
+    "$tools/venv/bin/pip" install --quiet --disable-pip-version-check -r tests/requirements.txt
+    stamp "venv-$sum"
+}
+
+rust() {
+    command -v cargo >/dev/null || die "Rust is missing: install Rust 1.95 or later first"
+    # aws-lc and ring compile C.
+    debian cc=gcc
+}
+
+case ${1:-test} in
+demo)
+    rust
+    debian fusermount3=fuse3
+    ;;
+test)
+    rust
+    debian fusermount3=fuse3 fio=fio rsync=rsync zip=zip unzip=unzip sqlite3=sqlite3 git=git \
+        setfattr=attr python3=python3 strace=strace mkfs.ext4=e2fsprogs setpriv=util-linux vim=vim
+    python_venv
+    go_tool minio github.com/minio/minio "$minio_version"
+    cargo_tool fsx "$fsx_version"
+    ;;
+lint)
+    rust
+    cargo_tool cargo-deny "$cargo_deny_version"
+    ;;
+*) die "unknown group '$1': demo, test or lint" ;;
+esac
+say "${1:-test}: everything is there"
