@@ -9,6 +9,7 @@ pub mod clock;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod embedded;
 pub mod error;
 pub mod fuse;
 pub mod inode;
