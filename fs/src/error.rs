@@ -58,6 +58,9 @@ pub enum Error {
     /// The object store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// A fetch that several readers waited for failed.
+    #[error(transparent)]
+    Fetch(#[from] std::sync::Arc<store::Error>),
     /// The local store failed.
     #[error(transparent)]
     Cache(#[from] tarn_cache::Error),
@@ -73,6 +76,33 @@ pub enum Error {
 }
 
 impl Error {
+    /// The store's verdict, if it was the store that failed.
+    pub fn store_kind(&self) -> Option<store::ErrorKind> {
+        match self {
+            Self::Store(error) => Some(error.kind),
+            Self::Fetch(error) => Some(error.kind),
+            Self::NotFound
+            | Self::Exists
+            | Self::NotDirectory
+            | Self::IsDirectory
+            | Self::NotEmpty
+            | Self::ReadOnly
+            | Self::Invalid(_)
+            | Self::Unsupported(_)
+            | Self::NotPermitted(_)
+            | Self::Stale(_)
+            | Self::BadHandle
+            | Self::TooLarge
+            | Self::NoSuchOffset
+            | Self::NoAttribute
+            | Self::Name(_)
+            | Self::Cache(_)
+            | Self::Disk(_)
+            | Self::Deadline
+            | Self::Internal(_) => None,
+        }
+    }
+
     /// The one errno table.
     pub fn errno(&self) -> Errno {
         match self {
@@ -94,6 +124,7 @@ impl Error {
             Self::Name(NameError::TooLong) => Errno::NAMETOOLONG,
             Self::Name(NameError::NotUtf8) => Errno::ILSEQ,
             Self::Store(error) => store_errno(error.kind),
+            Self::Fetch(error) => store_errno(error.kind),
             Self::Cache(error) => disk_errno(error.raw_os_error()),
             Self::Disk(error) => disk_errno(error.raw_os_error()),
             Self::Deadline => Errno::TIMEDOUT,

@@ -10,8 +10,16 @@
 //! What it does not do: no caching, no path rules, no knowledge of files.
 
 mod error;
+mod limit;
+mod memory;
+mod observe;
+mod s3;
 
 pub use error::{Error, ErrorKind, Op};
+pub use limit::LimitStore;
+pub use memory::{MemoryOptions, MemoryStore};
+pub use observe::{Counts, ObserveStore};
+pub use s3::{CredentialSource, CustomerKey, PathStyle, S3Config, S3Store, Sse};
 
 use crate::name::{Key, Prefix};
 use bytes::Bytes;
@@ -204,6 +212,15 @@ pub struct Upload {
     pub id: String,
 }
 
+/// How the parts of an upload will be made. Some servers take copied parts only into uploads without a checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartKinds {
+    /// All are sent: the object gets a checksum over the whole.
+    Sent,
+    /// Some are copied: the object may have no checksum over the whole.
+    Copied,
+}
+
 /// What a part is made of.
 #[derive(Debug, Clone)]
 pub enum PartSource {
@@ -270,7 +287,7 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     async fn list(&self, request: ListRequest) -> Result<ListPage>;
 
     /// Starts a multipart upload (`CreateMultipartUpload`).
-    async fn create_upload(&self, key: &Key, headers: &Headers) -> Result<Upload>;
+    async fn create_upload(&self, key: &Key, headers: &Headers, parts: PartKinds) -> Result<Upload>;
 
     /// Sends or copies one part (`UploadPart`, `UploadPartCopy`).
     async fn upload_part(&self, upload: &Upload, number: u16, source: PartSource) -> Result<Part>;

@@ -93,4 +93,9 @@ impl Error {
     pub fn new(kind: ErrorKind, op: Op, key: Option<&Key>, message: impl Into<String>) -> Self {
         Self { kind, op, key: key.cloned(), message: message.into(), source: None }
     }
+
+    /// The same verdict for another waiter, without the cause below.
+    pub fn duplicate(&self) -> Self {
+        Self::new(self.kind, self.op, self.key.as_ref(), self.message.clone())
+    }
 }

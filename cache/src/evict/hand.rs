@@ -1,0 +1,235 @@
+//! The hand that makes room: keeps the clean objects under their byte budget and the disk over its floor of
+//! free space.
+//!
+//! How bytes are counted: one word in the file `usage`, mapped by every process, holds the bytes on disk of all
+//! clean objects. Fills add to it, removals take away, and a process that opens the store alone counts anew. It
+//! may be off by what a killed process had under way and by rounding to disk blocks; the floor of free space is
+//! asked of the file system and is exact. Staged files count only through the floor.
+//!
+//! Each process orders the objects that it found at start and has used since; when it runs out of candidates it
+//! looks at the disk for those of others. Work is done by the thread that fills, at most [`MAX_VICTIMS`] removals
+//! a call, one thread at a time. When nothing can be removed, the next [`PATIENCE`] fills are refused at once.
+
+use super::Policy;
+use crate::error::Result;
+use crate::files::Dir;
+use crate::key::ObjectName;
+use crate::mapping::Mapping;
+use crate::store::Store;
+use crate::store::shelf::Removal;
+use parking_lot::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Removals in one call.
+const MAX_VICTIMS: usize = 128;
+/// Refused fills before the disk is searched for victims again.
+const PATIENCE: u64 = 64;
+/// Bytes between two looks at the free space.
+const FLOOR_INTERVAL: u64 = 8 << 20;
+/// Partial objects from this size on lose blocks instead of everything.
+const LARGE: u64 = 64 << 20;
+/// What is freed beyond need, at most, so that not every fill evicts.
+const MAX_SLACK: u64 = 256 << 20;
+
+/// The state of the hand.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    limit: u64,
+    floor: u64,
+    usage: Mapping,
+    policy: Mutex<Policy<ObjectName>>,
+    /// Held while victims are removed.
+    sweep: Mutex<()>,
+    since_floor: AtomicU64,
+    patience: AtomicU64,
+}
+
+impl Budget {
+    /// The budget of the store in `root`: at most `limit` bytes, and `floor` bytes of the disk left free.
+    pub(crate) fn open(root: &Dir, limit: u64, floor: u64) -> Result<Self> {
+        let path = root.path().join("usage");
+        let failed = |error| crate::Error::io("map", &path, error);
+        let file = root.open_or_create("usage")?;
+        let word = size_of::<u64>() as u64;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, word)
+            .map_err(|error| failed(error.into()))?;
+        Ok(Self {
+            limit,
+            floor,
+            usage: Mapping::new(&file, 1).map_err(failed)?,
+            policy: Mutex::new(Policy::new(limit)),
+            sweep: Mutex::new(()),
+            since_floor: AtomicU64::new(0),
+            patience: AtomicU64::new(0),
+        })
+    }
+
+    /// Bytes on disk of all clean objects, about.
+    pub(crate) fn used(&self) -> u64 {
+        self.word().load(Ordering::Relaxed)
+    }
+
+    /// Sets the bytes on disk, as counted while nobody else had the store open.
+    pub(crate) fn set_used(&self, bytes: u64) {
+        self.word().store(bytes, Ordering::Relaxed);
+    }
+
+    /// Says that an object grew by `bytes` on disk.
+    pub(crate) fn grew(&self, name: ObjectName, bytes: u64) {
+        self.word().fetch_add(bytes, Ordering::Relaxed);
+        self.policy.lock().grow(name, bytes);
+    }
+
+    /// Says that `bytes` came to the clean objects, or left them.
+    pub(crate) fn adjust(&self, came: u64, left: u64) {
+        let next = |used: u64| Some(used.saturating_add(came).saturating_sub(left));
+        // Never an error: `next` always has a value.
+        let _previous = self.word().fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// Says that an object of `bytes` on disk was used.
+    pub(crate) fn touch(&self, name: ObjectName, bytes: u64) {
+        self.policy.lock().touch(name, bytes);
+    }
+
+    /// Adds objects that were found on disk, the oldest first.
+    pub(crate) fn learn(&self, found: &[(ObjectName, u64)]) {
+        let mut policy = self.policy.lock();
+        for &(name, bytes) in found {
+            if !policy.contains(name) {
+                policy.touch(name, bytes);
+            }
+        }
+    }
+
+    /// Forgets an object that is no clean object any more.
+    pub(crate) fn forget(&self, name: ObjectName) {
+        self.policy.lock().remove(name);
+    }
+
+    fn word(&self) -> &AtomicU64 {
+        &self.usage.words()[0]
+    }
+
+    fn slack(&self) -> u64 {
+        (self.limit / 64).min(MAX_SLACK)
+    }
+}
+
+impl Store {
+    /// Whether `bytes` more may be kept; makes room for them if it can.
+    pub(crate) fn admit(&self, bytes: u64) -> bool {
+        let budget = &self.budget;
+        let since = budget.since_floor.fetch_add(bytes, Ordering::Relaxed);
+        let look = since >= FLOOR_INTERVAL || budget.patience.load(Ordering::Relaxed) > 0;
+        if budget.used().saturating_add(bytes) <= budget.limit && !look {
+            return true;
+        }
+        self.excess(bytes) == 0 || self.make_room(bytes, 0)
+    }
+
+    /// Makes room for `bytes` and frees at least `at_least`. Returns whether there is room now.
+    pub(crate) fn make_room(&self, bytes: u64, at_least: u64) -> bool {
+        let budget = &self.budget;
+        let _sweep = budget.sweep.lock();
+        let excess = self.excess(bytes);
+        if excess == 0 && at_least == 0 {
+            return true;
+        }
+        let waits = |left: u64| left.checked_sub(1);
+        if budget.patience.fetch_update(Ordering::Relaxed, Ordering::Relaxed, waits).is_ok() {
+            return false;
+        }
+        let freed = self.sweep(excess.saturating_add(budget.slack()).max(at_least));
+        let room = self.excess(bytes) == 0 && freed >= at_least.min(1);
+        if !room {
+            budget.patience.store(PATIENCE, Ordering::Relaxed);
+        }
+        room
+    }
+
+    /// By how much the store would be over its budget or under its floor with `bytes` more.
+    fn excess(&self, bytes: u64) -> u64 {
+        let budget = &self.budget;
+        budget.since_floor.store(0, Ordering::Relaxed);
+        let over = budget.used().saturating_add(bytes).saturating_sub(budget.limit);
+        // A disk that does not answer is not a reason to evict; writing to it will tell.
+        let free = self.free_bytes().unwrap_or(u64::MAX);
+        over.max(budget.floor.saturating_add(bytes).saturating_sub(free))
+    }
+
+    /// Removes objects until `wanted` bytes are free or there is nothing to remove. Returns what it freed.
+    fn sweep(&self, wanted: u64) -> u64 {
+        let mut freed = 0;
+        let mut pinned = Vec::new();
+        let mut searched = false;
+        for _ in 0..MAX_VICTIMS {
+            if freed >= wanted {
+                break;
+            }
+            let victim = self.budget.policy.lock().victim();
+            let Some((name, weight)) = victim else {
+                if searched || !self.search() {
+                    break;
+                }
+                searched = true;
+                continue;
+            };
+            match self.evict(name, weight, wanted - freed) {
+                Ok(Evicted::All(bytes)) => freed += bytes,
+                Ok(Evicted::Part(bytes)) => {
+                    freed += bytes;
+                    pinned.push((name, weight.saturating_sub(bytes)));
+                }
+                Ok(Evicted::Pinned) => pinned.push((name, weight)),
+                Err(error) => {
+                    self.counters.io_errors.one();
+                    tracing::warn!(%error, object = %name, "evicting an object failed");
+                }
+            }
+        }
+        let mut policy = self.budget.policy.lock();
+        for (name, weight) in pinned {
+            policy.keep(name, weight);
+        }
+        freed
+    }
+
+    fn evict(&self, name: ObjectName, weight: u64, wanted: u64) -> Result<Evicted> {
+        let shard = self.shard(name)?;
+        let thinned = if weight >= LARGE && weight > wanted { shard.thin(name, wanted)? } else { None };
+        let (removal, all) = match thinned {
+            Some(removal) => (removal, false),
+            None => (shard.remove(name)?, true),
+        };
+        // The space is free when the shard has emptied its bin.
+        drop(shard);
+        let bytes = match removal {
+            Removal::Pinned => return Ok(Evicted::Pinned),
+            Removal::Absent => 0,
+            Removal::Freed(bytes) => bytes,
+        };
+        self.budget.adjust(0, bytes);
+        self.counters.evictions.one();
+        self.counters.evicted_bytes.add(bytes);
+        Ok(if all { Evicted::All(bytes) } else { Evicted::Part(bytes) })
+    }
+
+    /// Looks on disk for objects that this process does not know. Returns whether there are candidates now.
+    fn search(&self) -> bool {
+        match self.scan() {
+            Ok(found) => self.budget.learn(&found),
+            Err(error) => {
+                self.counters.io_errors.one();
+                tracing::warn!(%error, "looking for objects to evict failed");
+            }
+        }
+        !self.budget.policy.lock().is_empty()
+    }
+}
+
+enum Evicted {
+    All(u64),
+    Part(u64),
+    Pinned,
+}

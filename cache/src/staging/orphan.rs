@@ -1,0 +1,84 @@
+//! Staged files of processes that are gone.
+
+use super::slot::{Slot, data_name, label_name};
+use super::{Staged, StagedLabel};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::store::Store;
+use rustix::fs::OFlags;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A staged file without an owner, locked for whoever found it. Dropping it leaves it as it was.
+#[derive(Debug)]
+pub struct OrphanStaged {
+    slot: Slot,
+    label: Option<StagedLabel>,
+}
+
+impl OrphanStaged {
+    /// What it was to become; `None` if the label did not survive, which takes a loss of power.
+    pub fn label(&self) -> Option<&StagedLabel> {
+        self.label.as_ref()
+    }
+
+    /// Where the file is.
+    pub fn path(&self) -> PathBuf {
+        self.slot.path()
+    }
+
+    /// Becomes its owner. From now on it is removed when the [`Staged`] is dropped.
+    pub fn adopt(self) -> Result<Staged> {
+        self.slot.open()
+    }
+}
+
+/// All staged files whose label nobody has locked. Labels without a file are removed.
+pub(crate) fn list_orphans(store: &Arc<Store>) -> Result<Vec<OrphanStaged>> {
+    let dir = &store.dirs.staged;
+    let names: BTreeSet<String> = dir
+        .names()?
+        .iter()
+        .filter_map(|file| file.strip_suffix(".label").or_else(|| file.strip_suffix(".data")))
+        .map(str::to_owned)
+        .collect();
+    let mut orphans = Vec::new();
+    for name in names {
+        let Some(mut file) = lock_label(store, &name)? else { continue };
+        if dir.stat(&data_name(&name))?.is_none() {
+            dir.remove(&label_name(&name))?;
+            continue;
+        }
+        let label = read_label(&mut file);
+        orphans.push(OrphanStaged { slot: Slot::inherit(store, &name, file), label });
+    }
+    Ok(orphans)
+}
+
+/// Locks the label of `name`; `None` if its owner lives or it has just been replaced or removed.
+fn lock_label(store: &Store, name: &str) -> Result<Option<File>> {
+    let dir = &store.dirs.staged;
+    let label = label_name(name);
+    let file = match dir.open(&label, OFlags::RDWR)? {
+        Some(file) => file,
+        // A label comes before its data and goes after it: this one was lost with the power, or all is gone.
+        None if dir.stat(&data_name(name))?.is_some() => dir.open_or_create(&label)?,
+        None => return Ok(None),
+    };
+    let failed = |error| Error::io("lock", dir.path().join(&label), error);
+    if !files::try_lock(&file).map_err(failed)? {
+        return Ok(None);
+    }
+    let inode = file.metadata().map_err(failed)?.ino();
+    Ok(dir.stat(&label)?.is_some_and(|stat| stat.inode == inode).then_some(file))
+}
+
+fn read_label(file: &mut File) -> Option<StagedLabel> {
+    let mut json = Vec::new();
+    file.read_to_end(&mut json).ok()?;
+    serde_json::from_slice(&json).ok()
+}

@@ -1,0 +1,132 @@
+//! The name of a staged file, its label and the lock that says who owns it.
+
+use parking_lot::Mutex;
+use super::{Staged, StagedLabel};
+use crate::error::{Error, Result};
+use crate::files;
+use crate::object::Access;
+use crate::store::Store;
+use rustix::fs::FlockOperation;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// A place for one staged file. Dropping it removes the files.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    store: Arc<Store>,
+    name: String,
+    /// The label file with its exclusive lock.
+    label: Mutex<File>,
+    fate: Fate,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Remove,
+    Leave,
+}
+
+impl Slot {
+    /// Takes a new name and writes its label.
+    pub(crate) fn reserve(store: &Arc<Store>, label: &StagedLabel) -> Result<Self> {
+        let name = store.dirs.unique();
+        let label = write_label(store, &name, label)?;
+        Ok(Self { store: Arc::clone(store), name, label: Mutex::new(label), fate: Fate::Remove })
+    }
+
+    /// Takes over what a dead process left; `label` carries the exclusive lock.
+    pub(crate) fn inherit(store: &Arc<Store>, name: &str, label: File) -> Self {
+        Self { store: Arc::clone(store), name: name.to_owned(), label: Mutex::new(label), fate: Fate::Leave }
+    }
+
+    /// Creates an empty data file.
+    pub(crate) fn create(self) -> Result<Staged> {
+        let data = self.store.dirs.staged.create(&self.data_name())?;
+        Ok(Staged::new(self, data))
+    }
+
+    /// Opens the data file that is there. From now on the files go when the slot goes.
+    pub(crate) fn open(mut self) -> Result<Staged> {
+        let data = self.open_data(Access::ReadWrite)?;
+        self.fate = Fate::Remove;
+        Ok(Staged::new(self, data))
+    }
+
+    /// Opens the data file anew.
+    pub(crate) fn open_data(&self, access: Access) -> Result<File> {
+        let file = self.store.dirs.staged.open(&self.data_name(), access.flags())?;
+        file.ok_or_else(|| Error::io("open", self.path(), std::io::ErrorKind::NotFound))
+    }
+
+    /// Replaces the label.
+    pub(crate) fn relabel(&self, label: &StagedLabel) -> Result<()> {
+        *self.label.lock() = write_label(&self.store, &self.name, label)?;
+        Ok(())
+    }
+
+    /// Lets the files stay.
+    pub(crate) fn leave(mut self) {
+        self.fate = Fate::Leave;
+    }
+
+    /// The store it is in.
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The name of the data file.
+    pub(crate) fn data_name(&self) -> String {
+        data_name(&self.name)
+    }
+
+    /// Where the data file is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.store.dirs.staged.path().join(self.data_name())
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.fate == Fate::Leave {
+            return;
+        }
+        let staged = &self.store.dirs.staged;
+        let removed = staged.remove(&self.data_name()).and_then(|()| staged.remove(&label_name(&self.name)));
+        if let Err(error) = removed {
+            tracing::warn!(%error, "a discarded staged file stays on disk");
+        }
+    }
+}
+
+/// Writes the label of `name` beside the others, locked before it can be seen.
+fn write_label(store: &Store, name: &str, label: &StagedLabel) -> Result<File> {
+    let dirs = &store.dirs;
+    let path = dirs.staged.path().join(label_name(name));
+    let json = serde_json::to_vec(label).map_err(|source| Error::Label { path: path.clone(), source })?;
+    let temporary = dirs.unique();
+    let mut file = dirs.tmp.create(&temporary)?;
+    let written = files::wait_for_lock(&file, FlockOperation::LockExclusive)
+        .map_err(std::io::Error::from)
+        .and_then(|()| file.write_all(&json))
+        .map_err(|error| Error::io("write", &path, error))
+        .and_then(|()| dirs.tmp.rename(&temporary, &dirs.staged, &label_name(name)));
+    match written {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            dirs.tmp.remove(&temporary)?;
+            Err(error)
+        }
+    }
+}
+
+/// The data file of a staged file.
+pub(crate) fn data_name(name: &str) -> String {
+    format!("{name}.data")
+}
+
+/// The label file of a staged file.
+pub(crate) fn label_name(name: &str) -> String {
+    format!("{name}.label")
+}

@@ -1,0 +1,10 @@
+//! The local store through its public interface, on real directories.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod damage;
+mod kill;
+mod objects;
+mod room;
+mod staged;
+mod support;

@@ -1,0 +1,71 @@
+//! The only user of [`fuser::Filesystem`]: decode, call, reply.
+//!
+//! An operation is a future. It is polled once on the thread that read the request, so that what needs no
+//! waiting is answered there; otherwise it goes on in the runtime. A panic in one request answers EIO.
+//!
+//! What it does not do: locks are left to the kernel (local to the node), permissions to `default_permissions`.
+
+mod answer;
+mod ops;
+mod passthrough;
+
+pub use answer::errno;
+
+use crate::inode::Attr;
+use crate::meta::Kind;
+use crate::vfs::Vfs;
+use fuser::{FileAttr, FileType, INodeNo};
+use passthrough::Backings;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Settings of the adapter.
+#[derive(Debug, Clone, Copy)]
+pub struct AdapterOptions {
+    /// Let the kernel read and write local files by itself where it can.
+    pub passthrough: bool,
+}
+
+/// Serves one [`Vfs`] to the kernel.
+#[derive(Debug)]
+pub struct Adapter {
+    vfs: Arc<Vfs>,
+    runtime: tokio::runtime::Handle,
+    backings: Arc<Backings>,
+    /// Passthrough is wanted and the kernel has not refused it.
+    passthrough: Arc<AtomicBool>,
+}
+
+impl Adapter {
+    /// An adapter whose waiting requests run on `runtime`.
+    pub fn new(vfs: Arc<Vfs>, runtime: tokio::runtime::Handle, options: AdapterOptions) -> Self {
+        let passthrough = Arc::new(AtomicBool::new(options.passthrough));
+        Self { vfs, runtime, backings: Arc::default(), passthrough }
+    }
+}
+
+/// The kernel's form of what `stat` shows.
+fn file_attr(attr: &Attr) -> FileAttr {
+    let kind = match attr.posix.kind {
+        Kind::File => FileType::RegularFile,
+        Kind::Directory => FileType::Directory,
+        Kind::Symlink => FileType::Symlink,
+    };
+    FileAttr {
+        ino: INodeNo(attr.ino.0),
+        size: attr.size,
+        blocks: attr.allocated.div_ceil(512),
+        atime: attr.posix.mtime,
+        mtime: attr.posix.mtime,
+        ctime: attr.ctime,
+        crtime: attr.posix.mtime,
+        kind,
+        perm: (attr.posix.mode & 0o7777) as u16,
+        nlink: if kind == FileType::Directory { 2 } else { 1 },
+        uid: attr.posix.uid,
+        gid: attr.posix.gid,
+        rdev: 0,
+        blksize: 1 << 20,
+        flags: 0,
+    }
+}

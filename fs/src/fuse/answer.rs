@@ -1,0 +1,74 @@
+//! Runs an operation and answers the request, whatever happens.
+
+use crate::error::{Error, Result};
+use fuser::Errno;
+use futures::FutureExt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// A read or look-up that takes longer answers ETIMEDOUT. The store's own deadlines are shorter; this one holds
+/// when something else is stuck, for the kernel cannot interrupt a request.
+const DEADLINE: Duration = Duration::from_secs(120);
+
+/// Whether an operation may take as long as it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// It must end within [`DEADLINE`].
+    Bounded,
+    /// It moves data; every request below it has a deadline of its own.
+    Unbounded,
+}
+
+/// The kernel's form of an error. Logs those that are no plain answer.
+pub fn errno(op: &'static str, error: &Error) -> Errno {
+    let code = error.errno();
+    match error {
+        Error::Store(_) | Error::Fetch(_) | Error::Cache(_) | Error::Disk(_) | Error::Deadline | Error::Internal(_) => {
+            tracing::warn!(op, %error, "request failed");
+        }
+        Error::Stale(_) | Error::BadHandle => tracing::info!(op, %error, "request refused"),
+        Error::NotFound
+        | Error::Exists
+        | Error::NotDirectory
+        | Error::IsDirectory
+        | Error::NotEmpty
+        | Error::ReadOnly
+        | Error::Invalid(_)
+        | Error::Unsupported(_)
+        | Error::NotPermitted(_)
+        | Error::TooLarge
+        | Error::NoSuchOffset
+        | Error::NoAttribute
+        | Error::Name(_) => {}
+    }
+    Errno::from_i32(code.raw_os_error())
+}
+
+/// Polls `work` once here; if it has to wait, it goes on in `runtime`. `reply` gets the result.
+pub(super) fn answer<T: Send + 'static>(
+    runtime: &tokio::runtime::Handle,
+    patience: Patience,
+    work: impl Future<Output = Result<T>> + Send + 'static,
+    reply: impl FnOnce(Result<T>) + Send + 'static,
+) {
+    let _context = runtime.enter();
+    let caught = AssertUnwindSafe(work).catch_unwind();
+    let mut work = Box::pin(async move {
+        match patience {
+            Patience::Bounded => tokio::time::timeout(DEADLINE, caught).await.map_err(|_elapsed| Error::Deadline)?,
+            Patience::Unbounded => caught.await,
+        }
+        .unwrap_or(Err(Error::Internal("a request panicked")))
+    });
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => reply(result),
+        Poll::Pending => drop(runtime.spawn(async move { reply(work.await) })),
+    }
+}
+
+/// Runs an operation that never waits; a panic is an error of this request alone.
+pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Internal("a request panicked")))
+}

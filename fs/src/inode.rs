@@ -1,0 +1,134 @@
+//! Inodes: what the kernel holds numbers of, and what each one stands for.
+//!
+//! Lock order, outermost first: `Vfs::namespace` (async) -> `File::op` (async) -> `File::commit` (async) ->
+//! `Table` (short) -> `File::state` / `Directory` locks (short). Short locks are never held across an await.
+//!
+//! Invariant: a number is never used again while the mount lives, so the generation is always 0.
+
+mod file;
+mod listing;
+mod table;
+
+pub use file::{
+    Committed, Content, File, FileState, Handles, Origin, Overlay, RemoteFile, Serving, Stage, StagedFile, Stamp,
+};
+pub use listing::{Child, LISTING_MAX_ENTRIES, Listing};
+pub use table::{Place, Table};
+
+use crate::meta::{Kind, Posix};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+/// An inode number, never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ino(pub u64);
+
+impl Ino {
+    /// The mount's own directory (`FUSE_ROOT_ID`).
+    pub const ROOT: Self = Self(1);
+}
+
+/// One inode.
+#[derive(Debug)]
+pub struct Inode {
+    /// Its number.
+    pub ino: Ino,
+    /// What it is.
+    pub node: Node,
+}
+
+/// What an inode stands for.
+#[derive(Debug)]
+pub enum Node {
+    /// A directory.
+    Directory(Directory),
+    /// A regular file or a symbolic link.
+    File(Box<File>),
+}
+
+impl Inode {
+    /// The directory, if it is one.
+    pub fn directory(&self) -> Option<&Directory> {
+        match &self.node {
+            Node::Directory(directory) => Some(directory),
+            Node::File(_) => None,
+        }
+    }
+
+    /// The file, if it is one.
+    pub fn file(&self) -> Option<&File> {
+        match &self.node {
+            Node::File(file) => Some(file),
+            Node::Directory(_) => None,
+        }
+    }
+
+    /// What `stat` says, without asking the store.
+    pub fn attr(&self) -> Attr {
+        match &self.node {
+            Node::Directory(directory) => {
+                let posix = directory.state.lock().posix;
+                Attr { ino: self.ino, size: 0, allocated: 0, ctime: posix.mtime, posix }
+            }
+            Node::File(file) => file.state.lock().attr(self.ino),
+        }
+    }
+}
+
+/// A directory's own state; its entries stand in the [`Table`] and in its [`Listing`].
+#[derive(Debug)]
+pub struct Directory {
+    /// Guarded state.
+    pub state: Mutex<DirectoryState>,
+    /// The cached listing, if any.
+    pub listing: Mutex<Option<Arc<Listing>>>,
+}
+
+/// Guarded by [`Directory::state`].
+#[derive(Debug)]
+pub struct DirectoryState {
+    /// Its attributes.
+    pub posix: Posix,
+    /// Whether a marker object exists.
+    pub marker: Marker,
+    /// When the store last said that it exists.
+    pub checked: Instant,
+    /// Counts the changes made here to its entries; a listing that began before one is not kept.
+    pub changes: u64,
+}
+
+/// What is known of a directory's marker object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marker {
+    /// It exists.
+    Present,
+    /// It does not; the directory shows only through the keys below it.
+    Absent,
+    /// Nobody asked.
+    Unknown,
+}
+
+impl Directory {
+    /// A directory as the store described it.
+    pub fn new(posix: Posix, marker: Marker, checked: Instant) -> Self {
+        debug_assert_eq!(posix.kind, Kind::Directory);
+        let state = DirectoryState { posix, marker, checked, changes: 0 };
+        Self { state: Mutex::new(state), listing: Mutex::new(None) }
+    }
+}
+
+/// What `stat` shows.
+#[derive(Debug, Clone, Copy)]
+pub struct Attr {
+    /// The number.
+    pub ino: Ino,
+    /// Length in bytes.
+    pub size: u64,
+    /// Bytes on the local disk for a file with local data, else the length.
+    pub allocated: u64,
+    /// Last change of the attributes or the content.
+    pub ctime: SystemTime,
+    /// Kind, mode, owner, times.
+    pub posix: Posix,
+}

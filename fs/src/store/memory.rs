@@ -1,0 +1,241 @@
+//! An object store in memory: the reference of what the trait promises, and the store under unit tests.
+//!
+//! Invariants: every operation is atomic; conditions, listings and multipart uploads behave as S3 documents them,
+//! where servers differ the stricter way. A request that S3 would refuse is refused here too.
+//!
+//! What it does not do: no persistence, no failures of its own (tests wrap it for that), no versioned buckets.
+
+mod list;
+#[cfg(test)]
+mod tests;
+mod uploads;
+
+use super::{
+    Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest, GetResponse, Headers, ListPage,
+    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
+};
+use crate::name::Key;
+use crate::store::CompleteRequest;
+use bytes::Bytes;
+use futures::StreamExt;
+use md5::{Digest, Md5};
+use parking_lot::Mutex;
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::SystemTime;
+
+/// User metadata that S3 takes, names and values together, in bytes.
+const USER_METADATA_MAX: usize = 2048;
+
+/// How a [`MemoryStore`] differs from S3's numbers, so that tests reach the edges with little data.
+#[derive(Debug, Clone)]
+pub struct MemoryOptions {
+    /// The most entries in one page of a listing.
+    pub page_size: u16,
+    /// The least size of a part that is not the last, in bytes.
+    pub min_part_size: u64,
+    /// The size of the chunks in which a body arrives, in bytes.
+    pub chunk_size: usize,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        Self { page_size: 1000, min_part_size: 5 << 20, chunk_size: 256 << 10 }
+    }
+}
+
+/// A bucket in memory.
+#[derive(Default)]
+pub struct MemoryStore {
+    options: MemoryOptions,
+    bucket: Mutex<Bucket>,
+}
+
+#[derive(Default)]
+struct Bucket {
+    objects: BTreeMap<String, Object>,
+    uploads: HashMap<String, uploads::Pending>,
+    next_upload: u64,
+}
+
+#[derive(Clone)]
+struct Object {
+    body: Bytes,
+    info: ObjectInfo,
+}
+
+impl Object {
+    fn new(body: Bytes, etag: ETag, headers: Headers) -> Self {
+        let version =
+            Version { etag, size: body.len() as u64, last_modified: SystemTime::now(), version_id: None };
+        let crc64nvme = Some(crc_fast::crc64_nvme(&body));
+        Self { info: ObjectInfo { version, headers, crc64nvme }, body }
+    }
+}
+
+impl MemoryStore {
+    /// An empty bucket with S3's limits.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An empty bucket with other limits.
+    pub fn with_options(options: MemoryOptions) -> Self {
+        Self { options, bucket: Mutex::default() }
+    }
+
+    /// How many multipart uploads are neither completed nor aborted.
+    pub fn pending_uploads(&self) -> usize {
+        self.bucket.lock().uploads.len()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Bucket {
+    fn object(&self, op: Op, key: &Key) -> Result<&Object> {
+        self.objects
+            .get(key.as_str())
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, op, Some(key), "NoSuchKey: no such object"))
+    }
+
+    fn matching(&self, op: Op, key: &Key, etag: &ETag) -> Result<&Object> {
+        let object = self.object(op, key)?;
+        if object.info.version.etag == *etag { Ok(object) } else { Err(precondition(op, key)) }
+    }
+
+    /// Puts the object in place if the condition holds.
+    fn commit(&mut self, op: Op, key: &Key, object: Object, condition: &Condition) -> Result<Version> {
+        let holds = match (condition, self.objects.get(key.as_str())) {
+            (Condition::Always, _) | (Condition::Absent, None) => true,
+            (Condition::Absent, Some(_)) | (Condition::Matches(_), None) => false,
+            (Condition::Matches(etag), Some(present)) => present.info.version.etag == *etag,
+        };
+        if !holds {
+            return Err(precondition(op, key));
+        }
+        let version = object.info.version.clone();
+        self.objects.insert(key.as_str().to_owned(), object);
+        Ok(version)
+    }
+}
+
+fn precondition(op: Op, key: &Key) -> Error {
+    Error::new(ErrorKind::Precondition, op, Some(key), "PreconditionFailed: the condition does not hold")
+}
+
+fn rejected(op: Op, key: &Key, message: &str) -> Error {
+    Error::new(ErrorKind::Rejected, op, Some(key), message)
+}
+
+fn check_headers(op: Op, key: &Key, headers: &Headers) -> Result<()> {
+    let size: usize = headers.user.iter().map(|(name, value)| name.len() + value.len()).sum();
+    if size > USER_METADATA_MAX {
+        return Err(rejected(op, key, "MetadataTooLarge: user metadata is over 2 KiB"));
+    }
+    Ok(())
+}
+
+/// The tag S3 gives to an object that was written in one request.
+fn tag_of(body: &[u8]) -> ETag {
+    ETag::new(&hex(&Md5::digest(body)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for MemoryStore {
+    async fn head(&self, key: &Key) -> Result<ObjectInfo> {
+        Ok(self.bucket.lock().object(Op::Head, key)?.info.clone())
+    }
+
+    async fn get(&self, key: &Key, request: GetRequest) -> Result<GetResponse> {
+        let object = {
+            let bucket = self.bucket.lock();
+            match &request.if_match {
+                Some(etag) => bucket.matching(Op::Get, key, etag)?.clone(),
+                None => bucket.object(Op::Get, key)?.clone(),
+            }
+        };
+        let range = request.range.unwrap_or(0..object.body.len() as u64);
+        let (start, end) = (range.start, range.end.min(object.body.len() as u64));
+        if start >= end && !object.body.is_empty() {
+            return Err(rejected(Op::Get, key, "InvalidRange: the range holds no byte of the object"));
+        }
+        if end < range.end {
+            // The same answer as the S3 store's: a body shorter than the range is no answer to it.
+            return Err(Error::new(
+                ErrorKind::Corrupt,
+                Op::Get,
+                Some(key),
+                "the range ends after the object",
+            ));
+        }
+        let body = object.body.slice(start as usize..end as usize);
+        let chunk_size = self.options.chunk_size.max(1);
+        let chunks = (0..body.len())
+            .step_by(chunk_size)
+            .map(move |at| Ok(body.slice(at..body.len().min(at + chunk_size))));
+        Ok(GetResponse { info: object.info, body: futures::stream::iter(chunks).boxed() })
+    }
+
+    async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {
+        check_headers(Op::Put, key, headers)?;
+        let object = Object::new(body.clone(), tag_of(&body), headers.clone());
+        self.bucket.lock().commit(Op::Put, key, object, &condition)
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<Version> {
+        let mut bucket = self.bucket.lock();
+        let mut object = bucket.matching(Op::Copy, &request.from, &request.if_match)?.clone();
+        if let Some(headers) = request.headers {
+            check_headers(Op::Copy, &request.to, &headers)?;
+            object.info.headers = headers;
+        } else if request.from == request.to {
+            return Err(rejected(
+                Op::Copy,
+                &request.to,
+                "InvalidRequest: a copy onto itself changes nothing",
+            ));
+        }
+        object.info.version.last_modified = SystemTime::now();
+        bucket.commit(Op::Copy, &request.to, object, &request.condition)
+    }
+
+    async fn delete(&self, keys: &[Key]) -> Result<Vec<Deleted>> {
+        let mut bucket = self.bucket.lock();
+        for key in keys {
+            bucket.objects.remove(key.as_str());
+        }
+        Ok(keys.iter().map(|key| (key.clone(), Ok(()))).collect())
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListPage> {
+        let limit = request.limit.min(self.options.page_size);
+        list::page(&self.bucket.lock().objects, &request, usize::from(limit))
+    }
+
+    async fn create_upload(&self, key: &Key, headers: &Headers, _parts: PartKinds) -> Result<Upload> {
+        check_headers(Op::CreateUpload, key, headers)?;
+        Ok(self.bucket.lock().begin(key, headers))
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, source: PartSource) -> Result<Part> {
+        self.bucket.lock().add_part(upload, number, source)
+    }
+
+    async fn complete_upload(&self, request: CompleteRequest) -> Result<Version> {
+        self.bucket.lock().complete(&request, self.options.min_part_size)
+    }
+
+    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
+        self.bucket.lock().uploads.remove(&upload.id);
+        Ok(())
+    }
+}

@@ -1,0 +1,174 @@
+//! Builds the SDK's client: HTTP stack, credentials, region, retries and time limits.
+//!
+//! One HTTP client serves the store and the credential providers. Its connections are reused and kept warm; TLS
+//! trusts the system's certificates and those of the CA bundle. The SDK's own stalled-stream protection is off,
+//! because it also fires when it is the reader who pauses; deadlines are set here and in `body.rs`.
+
+use super::config::{CredentialSource, S3Config};
+use super::headers::FixedHeaders;
+use crate::store::{Error, ErrorKind, Op, Result};
+use aws_config::BehaviorVersion;
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+    StalledStreamProtectionConfig,
+};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long an idle connection is kept. Servers close theirs after a minute or more.
+const POOL_IDLE: Duration = Duration::from_secs(50);
+/// How long it may take to connect, at most.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The region of servers that have none.
+const DEFAULT_REGION: &str = "us-east-1";
+/// The slowest link that is worth waiting for: bodies we send get this much more time, in bytes per second.
+const SLOWEST_UPLOAD: u64 = 256 << 10;
+
+/// The client, and the endpoint as people know it.
+pub(super) async fn connect(config: &S3Config) -> Result<(Client, String)> {
+    check(config)?;
+    let endpoint = config.endpoint.clone().or_else(endpoint_from_environment);
+    let http = http_client(config, endpoint.as_deref())?;
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http.clone())
+        .region(region(config, endpoint.is_some()));
+    if let Some(profile) = &config.profile {
+        loader = loader.profile_name(profile);
+    }
+    if let Some(endpoint) = &endpoint {
+        loader = loader.endpoint_url(endpoint);
+    }
+    loader = match &config.credentials {
+        CredentialSource::Chain => loader,
+        CredentialSource::Anonymous => loader.no_credentials(),
+        CredentialSource::Static { access_key, secret_key, session_token } => loader.credentials_provider(
+            Credentials::new(access_key, secret_key, session_token.clone(), None, "configuration"),
+        ),
+    };
+    let shared = loader.load().await;
+    let Some(region) = shared.region().cloned() else {
+        return Err(refuse("no region: set it, or AWS_REGION, or the profile's region"));
+    };
+    let endpoint = endpoint.or_else(|| shared.endpoint_url().map(str::to_owned));
+    let s3 = aws_sdk_s3::config::Builder::from(&shared)
+        .http_client(http)
+        .force_path_style(config.force_path_style(endpoint.as_deref()))
+        .retry_config(retries(config))
+        .timeout_config(timeouts(config, Duration::ZERO))
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .interceptor(FixedHeaders::new(config));
+    let shown = endpoint.unwrap_or_else(|| format!("S3 in {region}"));
+    Ok((Client::from_conf(s3.build()), shown))
+}
+
+fn check(config: &S3Config) -> Result<()> {
+    if config.bucket.is_empty() || config.bucket.contains('/') {
+        return Err(refuse(format!("{:?} is not a bucket's name", config.bucket)));
+    }
+    let Some(endpoint) = &config.endpoint else { return Ok(()) };
+    let Some((scheme @ ("http" | "https"), rest)) = endpoint.split_once("://") else {
+        return Err(refuse("the endpoint must start with http:// or https://"));
+    };
+    if rest.is_empty() || rest.contains('@') {
+        return Err(refuse(format!("the endpoint must be {scheme}://HOST[:PORT], without a user")));
+    }
+    Ok(())
+}
+
+fn refuse(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Rejected, Op::Head, None, message)
+}
+
+fn endpoint_from_environment() -> Option<String> {
+    let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    set("AWS_ENDPOINT_URL_S3").or_else(|| set("AWS_ENDPOINT_URL"))
+}
+
+/// With an endpoint the instance's metadata service is not asked: it knows nothing of a foreign server, and
+/// waiting for it would delay every mount outside EC2.
+fn region(config: &S3Config, foreign: bool) -> RegionProviderChain {
+    let chain = RegionProviderChain::first_try(config.region.clone().map(Region::new));
+    if !foreign {
+        return chain.or_default_provider();
+    }
+    let mut profile = ProfileFileRegionProvider::builder();
+    if let Some(name) = &config.profile {
+        profile = profile.profile_name(name);
+    }
+    chain
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(profile.build())
+        .or_else(Region::from_static(DEFAULT_REGION))
+}
+
+fn retries(config: &S3Config) -> RetryConfig {
+    RetryConfig::adaptive()
+        .with_max_attempts(config.max_attempts.max(1))
+        .with_initial_backoff(Duration::from_millis(100))
+        .with_max_backoff(Duration::from_secs(5))
+}
+
+/// The time limits of a request whose own work takes up to `work`.
+pub(super) fn timeouts(config: &S3Config, work: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT.min(config.attempt_timeout))
+        .operation_attempt_timeout(config.attempt_timeout + work)
+        .operation_timeout(config.operation_timeout + work)
+        .build()
+}
+
+/// How long it may take to send so many bytes over the slowest link.
+pub(super) fn time_to_send(bytes: usize) -> Duration {
+    Duration::from_secs(bytes as u64 / SLOWEST_UPLOAD)
+}
+
+fn http_client(config: &S3Config, endpoint: Option<&str>) -> Result<SharedHttpClient> {
+    let builder = Builder::new().pool_idle_timeout(POOL_IDLE).pool_max_idle_per_host(config.max_connections);
+    let plain = endpoint.is_some_and(|url| url.starts_with("http://"));
+    if plain && !matches!(config.credentials, CredentialSource::Chain) {
+        // Nothing speaks TLS here, so a machine without any certificates will do.
+        return Ok(builder.build_http());
+    }
+    let mut trust = TrustStore::default();
+    let from_environment =
+        || std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    if let Some(path) = config.ca_bundle.clone().or_else(from_environment) {
+        trust.add_pem_certificate(certificates(&path)?);
+    }
+    let context = TlsContext::builder().with_trust_store(trust).build();
+    let context = context.map_err(|error| refuse(format!("the TLS settings are refused: {error}")))?;
+    Ok(builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https())
+}
+
+/// Reads a CA bundle. What is no certificate is refused here: the TLS library panics on it.
+fn certificates(path: &Path) -> Result<Vec<u8>> {
+    let refuse = |why: String| refuse(format!("CA bundle {}: {why}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| refuse(error.to_string()))?;
+    let mut found = 0;
+    for block in text.split("-----BEGIN CERTIFICATE-----").skip(1) {
+        let body = block.split("-----END CERTIFICATE-----").next().unwrap_or_default();
+        let der = STANDARD.decode(body.split_whitespace().collect::<String>());
+        // A certificate is a DER sequence of over 127 bytes: 0x30, then a length of one to three bytes.
+        if !der.is_ok_and(|der| der.len() > 127 && der[0] == 0x30 && (0x81..=0x83).contains(&der[1])) {
+            return Err(refuse(format!("certificate {} cannot be read", found + 1)));
+        }
+        found += 1;
+    }
+    if found == 0 {
+        return Err(refuse("holds no PEM certificate".to_owned()));
+    }
+    Ok(text.into_bytes())
+}

@@ -1,0 +1,112 @@
+//! Listings. Keys come percent-encoded, because one control character in a key is invalid XML otherwise; the
+//! SDK does not decode them.
+
+use super::error::Site;
+use super::{S3Store, response};
+use crate::name::{Key, Prefix};
+use crate::store::{Depth, ListCursor, ListPage, ListRequest, Listed, Op, Result, Version};
+use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
+use aws_sdk_s3::types::{EncodingType, Object};
+use percent_encoding::percent_decode_str;
+
+/// Lists one page.
+pub(super) async fn list(store: &S3Store, request: ListRequest) -> Result<ListPage> {
+    let site = store.site(Op::List, None);
+    let (token, start_after) = match &request.after {
+        None => (None, None),
+        Some(ListCursor::Token(token)) => (Some(token.clone()), None),
+        Some(ListCursor::Key(key)) => (None, Some(key.as_str().to_owned())),
+    };
+    let delimiter = match request.depth {
+        Depth::Directory => Some("/".to_owned()),
+        Depth::Subtree => None,
+    };
+    let prefix = Some(request.prefix.as_str().to_owned()).filter(|prefix| !prefix.is_empty());
+    let answer = store
+        .client
+        .list_objects_v2()
+        .bucket(store.bucket())
+        .encoding_type(EncodingType::Url)
+        .max_keys(i32::from(request.limit))
+        .set_prefix(prefix)
+        .set_delimiter(delimiter)
+        .set_continuation_token(token.clone())
+        .set_start_after(start_after)
+        .send()
+        .await
+        .map_err(|error| site.convert(error))?;
+    let mut page = page(&site, &answer, &request.prefix)?;
+    page.next = next(&site, &answer, token.as_deref())?;
+    if page.unusable > 0 {
+        tracing::warn!(prefix = %request.prefix, count = page.unusable, "keys that cannot be files are left out");
+    }
+    Ok(page)
+}
+
+fn page(site: &Site<'_>, answer: &ListObjectsV2Output, prefix: &Prefix) -> Result<ListPage> {
+    let encoded = answer.encoding_type() == Some(&EncodingType::Url);
+    let mut page = ListPage::default();
+    for object in answer.contents() {
+        let key = decode(object.key().unwrap_or_default(), encoded);
+        if key.as_ref().is_some_and(|key| !key.starts_with(prefix.as_str())) {
+            return Err(site.corrupt("the listing holds keys outside its prefix"));
+        }
+        match key.and_then(|key| Key::parse(&key).ok()) {
+            Some(key) => page.objects.push(Listed { version: version(site, object)?, key }),
+            None => page.unusable += 1,
+        }
+    }
+    for common in answer.common_prefixes() {
+        let text = decode(common.prefix().unwrap_or_default(), encoded);
+        let usable = text.filter(|text| text.ends_with('/') && text.starts_with(prefix.as_str()));
+        match usable.and_then(|text| Prefix::parse(&text).ok()) {
+            Some(prefix) => page.prefixes.push(prefix),
+            None => page.unusable += 1,
+        }
+    }
+    Ok(page)
+}
+
+fn version(site: &Site<'_>, object: &Object) -> Result<Version> {
+    let size = object.size().and_then(|size| u64::try_from(size).ok());
+    Ok(Version {
+        etag: response::etag(site, object.e_tag())?,
+        size: size.ok_or_else(|| site.corrupt("the listing holds an object without a size"))?,
+        last_modified: response::time(object.last_modified()),
+        version_id: None,
+    })
+}
+
+/// Where to go on. A listing that says it goes on, but not where, would be taken for complete.
+fn next(site: &Site<'_>, answer: &ListObjectsV2Output, token: Option<&str>) -> Result<Option<ListCursor>> {
+    if answer.is_truncated() != Some(true) {
+        return Ok(None);
+    }
+    match answer.next_continuation_token() {
+        Some(next) if Some(next) == token => Err(site.corrupt("the listing goes round in circles")),
+        Some(next) if !next.is_empty() => Ok(Some(ListCursor::Token(next.to_owned()))),
+        Some(_) | None => Err(site.corrupt("the listing is cut off without a continuation token")),
+    }
+}
+
+/// The text behind `encoding-type=url`: a query's encoding, where `+` is a space. `None` if it is no UTF-8.
+fn decode(text: &str, encoded: bool) -> Option<String> {
+    if !encoded {
+        return Some(text.to_owned());
+    }
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
+    Some(decoded.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_decoded_once_and_only_if_they_are_encoded() {
+        assert_eq!(decode("a+b%2Bc%2520%01", true).as_deref(), Some("a b+c%20\u{1}"));
+        assert_eq!(decode("a+b%2B", false).as_deref(), Some("a+b%2B"));
+        assert_eq!(decode("%ff", true), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! The file system: operations on inodes and handles. No kernel types, no S3 types.
+//!
+//! Invariants:
+//! - A handle reads one version of its object. A changed object gets a new inode; the old one is read from the
+//!   local store, or answers [`Error::Stale`], and is never a mix of two versions.
+//! - Nothing is acknowledged by flush, fsync or a change of the tree before the store has confirmed it.
+//! - An error of the store is an error here; "no such file" only comes from a definite answer.
+
+mod attr;
+mod change;
+mod commit;
+mod copy;
+mod handle;
+mod lookup;
+mod open;
+mod read;
+mod readdir;
+mod remove;
+mod rename;
+mod rename_dir;
+mod settle;
+mod space;
+mod stage;
+mod write;
+
+pub use attr::SetAttr;
+pub use handle::{DirHandle, FileHandle, Handle};
+pub use lookup::Entry;
+pub use open::{OpenFlags, Opened, Serve};
+pub use readdir::{DirEntry, EntryKind};
+pub use rename::RenameMode;
+pub use settle::DrainReport;
+pub use space::{Allocate, Seek, Space};
+
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::inode::{Directory, Ino, Inode, Marker, Node, Table};
+use crate::meta::Defaults;
+use crate::name::Prefix;
+use crate::read::{Fetcher, FetcherOptions};
+use crate::store::ObjectStore;
+use crate::write::Uploader;
+use handle::HandleTable;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+use tarn_cache::{BucketId, ObjectId, StagedLabel, Store as Cache};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// Settings of one mount.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The keys that are shown.
+    pub prefix: Prefix,
+    /// Owner of what has no owner.
+    pub uid: u32,
+    /// Group of what has no group.
+    pub gid: u32,
+    /// Permission bits of files without metadata.
+    pub file_mode: u32,
+    /// Permission bits of directories without metadata.
+    pub dir_mode: u32,
+    /// Refuse every change.
+    pub read_only: bool,
+    /// How long an answer of the store is believed.
+    pub attr_ttl: Duration,
+    /// Bytes of a part of an upload; also the largest file sent in one PUT.
+    pub part_size: u64,
+    /// Bytes of buffers for transfers.
+    pub memory_limit: u64,
+    /// Requests under way at once.
+    pub max_requests: usize,
+    /// This machine's name, for the names of conflict copies.
+    pub host: String,
+}
+
+/// What a [`Vfs`] is made of.
+#[derive(Debug)]
+pub struct VfsParts {
+    /// The bucket.
+    pub store: Arc<dyn ObjectStore>,
+    /// The local store.
+    pub cache: Arc<Cache>,
+    /// The bucket's name in the local store.
+    pub bucket: BucketId,
+    /// Settings.
+    pub options: Options,
+    /// Where background work runs.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// A mounted bucket.
+#[derive(Debug)]
+pub struct Vfs {
+    store: Arc<dyn ObjectStore>,
+    cache: Arc<Cache>,
+    bucket: BucketId,
+    options: Options,
+    runtime: tokio::runtime::Handle,
+    table: Table,
+    handles: HandleTable,
+    fetcher: Fetcher,
+    uploader: Uploader,
+    /// Held for reading by whatever uses a key, for writing by the rename of a directory.
+    namespace: tokio::sync::RwLock<()>,
+    conflicts: AtomicU64,
+}
+
+/// Objects up to this size are fetched whole at open, staged whole for a change, and passed through.
+const WHOLE_MAX: u64 = 8 << 20;
+/// The largest window ahead of a sequential reader.
+const WINDOW_MAX: u64 = 64 << 20;
+
+impl Vfs {
+    /// Puts a mount together; asks the store nothing.
+    pub fn new(parts: VfsParts) -> Arc<Self> {
+        let VfsParts { store, cache, bucket, options, runtime } = parts;
+        let defaults = Self::defaults_of(&options);
+        let root = Directory::new(defaults.directory(clock::now()), Marker::Present, clock::instant());
+        let table = Table::new(options.prefix.clone(), Inode { ino: Ino::ROOT, node: Node::Directory(root) });
+        let window_max = WINDOW_MAX.min(options.memory_limit / 2).max(options.part_size);
+        let fetch = FetcherOptions { unit: WHOLE_MAX, window_max };
+        let parallel = options.max_requests.clamp(1, 16);
+        Arc::new(Self {
+            fetcher: Fetcher::new(Arc::clone(&store), runtime.clone(), fetch),
+            uploader: Uploader::new(Arc::clone(&store), options.memory_limit / 2, parallel),
+            table,
+            handles: HandleTable::default(),
+            namespace: tokio::sync::RwLock::new(()),
+            conflicts: AtomicU64::new(0),
+            store,
+            cache,
+            bucket,
+            options,
+            runtime,
+        })
+    }
+
+    /// How long the kernel may believe an answer.
+    pub fn attr_ttl(&self) -> Duration {
+        self.options.attr_ttl
+    }
+
+    /// Takes look-ups back.
+    pub fn forget(&self, ino: Ino, count: u64) {
+        self.table.forget(ino, count);
+    }
+
+    fn defaults(&self) -> Defaults {
+        Self::defaults_of(&self.options)
+    }
+
+    fn defaults_of(options: &Options) -> Defaults {
+        let Options { uid, gid, file_mode, dir_mode, .. } = *options;
+        Defaults { uid, gid, file_mode, dir_mode }
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.options.read_only { Err(Error::ReadOnly) } else { Ok(()) }
+    }
+
+    fn object_id(&self, key: &crate::name::Key, version: &crate::store::Version) -> ObjectId {
+        ObjectId::new(self.bucket.clone(), key.as_str(), version.etag.as_str(), version.size)
+    }
+
+    fn label(&self, key: &crate::name::Key, base: Option<&crate::store::Version>) -> StagedLabel {
+        let base = base.map(|version| (version.etag.as_str().to_owned(), version.size));
+        StagedLabel { bucket: self.bucket.clone(), key: key.as_str().to_owned(), base }
+    }
+}
+
+#[cfg(test)]
+mod tests;

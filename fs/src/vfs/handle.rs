@@ -1,0 +1,86 @@
+//! Open files and directories by their handle numbers.
+
+use super::readdir::DirStream;
+use super::Vfs;
+use crate::error::{Error, Result};
+use crate::inode::Inode;
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// An open file or directory.
+#[derive(Debug, Clone)]
+pub enum Handle {
+    /// A file.
+    File(Arc<FileHandle>),
+    /// A directory.
+    Directory(Arc<DirHandle>),
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct FileHandle {
+    /// The file.
+    pub inode: Arc<Inode>,
+    /// Whether it may write.
+    pub writes: bool,
+    /// Whether the kernel reads and writes it by itself.
+    pub passthrough: bool,
+}
+
+/// An open directory.
+#[derive(Debug)]
+pub struct DirHandle {
+    /// The directory.
+    pub inode: Arc<Inode>,
+    /// Where its reader is.
+    pub stream: tokio::sync::Mutex<DirStream>,
+}
+
+/// All handles of a mount.
+#[derive(Debug, Default)]
+pub(super) struct HandleTable {
+    next: AtomicU64,
+    open: RwLock<HashMap<u64, Handle>>,
+}
+
+impl HandleTable {
+    fn insert(&self, handle: Handle) -> u64 {
+        let fh = self.next.fetch_add(1, Ordering::Relaxed) + 1;
+        self.open.write().insert(fh, handle);
+        fh
+    }
+}
+
+impl Vfs {
+    pub(super) fn add_handle(&self, handle: Handle) -> u64 {
+        self.handles.insert(handle)
+    }
+
+    pub(super) fn take_handle(&self, fh: u64) -> Result<Handle> {
+        self.handles.open.write().remove(&fh).ok_or(Error::BadHandle)
+    }
+
+    pub(super) fn replace_handle(&self, fh: u64, handle: Handle) {
+        self.handles.open.write().insert(fh, handle);
+    }
+
+    /// The open file `fh`.
+    pub(super) fn file_handle(&self, fh: u64) -> Result<Arc<FileHandle>> {
+        match self.handles.open.read().get(&fh) {
+            Some(Handle::File(file)) => Ok(Arc::clone(file)),
+            Some(Handle::Directory(_)) => Err(Error::IsDirectory),
+            None => Err(Error::BadHandle),
+        }
+    }
+
+    /// The open directory `fh`.
+    pub(super) fn dir_handle(&self, fh: u64) -> Result<Arc<DirHandle>> {
+        match self.handles.open.read().get(&fh) {
+            Some(Handle::Directory(directory)) => Ok(Arc::clone(directory)),
+            Some(Handle::File(_)) => Err(Error::NotDirectory),
+            None => Err(Error::BadHandle),
+        }
+    }
+}

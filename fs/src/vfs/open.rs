@@ -1,0 +1,240 @@
+//! Opening files and deciding how the kernel is served.
+
+use super::handle::{FileHandle, Handle};
+use super::{Vfs, WHOLE_MAX};
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::inode::{Content, File, FileState, Ino, Inode, Place, RemoteFile, Serving};
+use crate::read::Target;
+use crate::store::ErrorKind;
+use std::sync::Arc;
+use tarn_cache::Access;
+
+/// What an open asks for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OpenFlags {
+    /// Any access but read-only.
+    pub write: bool,
+    /// `O_TRUNC`.
+    pub truncate: bool,
+    /// `O_EXCL`, of a create.
+    pub exclusive: bool,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct Opened {
+    /// The handle.
+    pub fh: u64,
+    /// How it is served.
+    pub serve: Serve,
+}
+
+/// How the kernel gets at the bytes.
+#[derive(Debug)]
+pub enum Serve {
+    /// It reads and writes this file itself.
+    Passthrough(Arc<std::fs::File>),
+    /// It asks tarn.
+    Cached {
+        /// The pages it still has are of this version.
+        keep_pages: bool,
+    },
+}
+
+/// Times an open starts again because the object changed under it.
+const OPEN_TRIES: usize = 3;
+
+impl Vfs {
+    /// Opens a file (`FUSE_OPEN`). [`Error::Stale`] makes the kernel look the name up again, which finds the
+    /// inode of the new version.
+    pub async fn open(&self, ino: Ino, flags: OpenFlags, passthrough: bool) -> Result<Opened> {
+        if flags.write || flags.truncate {
+            self.writable()?;
+        }
+        let inode = self.table.inode(ino)?;
+        let file = inode.file().ok_or(Error::IsDirectory)?;
+        let _keys = self.namespace.read().await;
+        let _op = file.op.lock().await;
+        for _ in 0..OPEN_TRIES {
+            self.revalidate(&inode, file).await?;
+            let prepared = if flags.write || flags.truncate {
+                self.stage(&inode, file, flags.truncate).await
+            } else {
+                self.prepare_read(&inode, file).await
+            };
+            match prepared {
+                Ok(()) => return self.finish_open(&inode, flags.write, passthrough),
+                Err(error) if is_outdated(&error) => file.state.lock().checked = long_ago(),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Error::Stale("the object keeps changing".into()))
+    }
+
+    /// Close-to-open: what is older than the lifetime is asked for again.
+    async fn revalidate(&self, inode: &Arc<Inode>, file: &File) -> Result<()> {
+        if self.is_fresh(inode) {
+            return Ok(());
+        }
+        let Some(place) = self.table.place(inode.ino) else { return Ok(()) };
+        let current = self.resolve(place.parent, &place.name).await;
+        match current {
+            Ok(current) if current.ino == inode.ino => Ok(()),
+            Ok(_) => Err(Error::Stale("replaced by another client".into())),
+            Err(Error::NotFound) if !file.state.lock().handles.none() => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes the bytes readable: the local copy is opened, a small object is fetched whole.
+    async fn prepare_read(&self, inode: &Inode, file: &File) -> Result<()> {
+        let Content::Remote(remote) = file.state.lock().content.clone() else { return Ok(()) };
+        let target = self.target(inode.ino, &remote)?;
+        let size = remote.version.size;
+        if size <= WHOLE_MAX && !target.object.is_whole() {
+            self.fetcher.fetch_whole(&target).await?;
+            file.state.lock().checked = clock::instant();
+        }
+        Ok(())
+    }
+
+    /// A version that can be read: its local copy is open from here on.
+    pub(super) fn target(&self, ino: Ino, remote: &Arc<RemoteFile>) -> Result<Target> {
+        let key = self.table.key(ino);
+        let mut slot = remote.object.lock();
+        let object = match (slot.as_ref(), &key) {
+            (Some(object), _) => Arc::clone(object),
+            (None, Ok(key)) => {
+                let object = self.cache.object(&self.object_id(key, &remote.version))?;
+                *slot = Some(Arc::clone(&object));
+                object
+            }
+            (None, Err(_)) => return Err(Error::Stale("removed".into())),
+        };
+        // A removed file is read from its local copy; a GET of its old key answers with another version or 404.
+        let key = match key {
+            Ok(key) => key,
+            Err(_) => crate::name::Key::parse(object.id().key())?,
+        };
+        Ok(Target { key, remote: Arc::clone(remote), object })
+    }
+
+    /// Counts the handle and chooses how it is served.
+    pub(super) fn finish_open(&self, inode: &Arc<Inode>, writes: bool, passthrough: bool) -> Result<Opened> {
+        let file = inode.file().ok_or(Error::IsDirectory)?;
+        let mut state = file.state.lock();
+        let serve = choose(&mut state, passthrough)?;
+        if writes {
+            state.handles.writers += 1;
+        } else {
+            state.handles.readers += 1;
+        }
+        drop(state);
+        self.table.pin(inode.ino);
+        let passthrough = matches!(serve, Serve::Passthrough(_));
+        let handle = FileHandle { inode: Arc::clone(inode), writes, passthrough };
+        Ok(Opened { fh: self.add_handle(Handle::File(Arc::new(handle))), serve })
+    }
+
+    /// The kernel refused to pass a handle through: it is served by tarn instead.
+    pub fn refuse_passthrough(&self, fh: u64) -> Result<Serve> {
+        let handle = self.file_handle(fh)?;
+        let file = handle.inode.file().ok_or(Error::IsDirectory)?;
+        uncount(&mut file.state.lock(), true);
+        let mut state = file.state.lock();
+        let serve = choose(&mut state, false)?;
+        let handle = FileHandle { inode: Arc::clone(&handle.inode), writes: handle.writes, passthrough: false };
+        self.replace_handle(fh, Handle::File(Arc::new(handle)));
+        Ok(serve)
+    }
+
+    /// Gives the name to a new inode of the same version, so that the next look-up finds that one. For a writer
+    /// that cannot share the backing file of the readers of the old inode.
+    pub(super) fn supersede(&self, inode: &Inode, remote: &RemoteFile) -> Error {
+        if let Some(place) = self.table.place(inode.ino) {
+            let description = {
+                let state = inode.file().map(|file| file.state.lock());
+                state.map(|state| super::lookup::Description::Known(state.posix, state.headers.clone()))
+            };
+            if let Some(description) = description {
+                let place = Place { parent: place.parent, name: place.name };
+                self.insert_file(place, remote.version.clone(), description);
+            }
+        }
+        Error::Stale("the old version is open elsewhere".into())
+    }
+}
+
+/// The way the kernel is served; counted.
+fn choose(state: &mut FileState, passthrough: bool) -> Result<Serve> {
+    let may = match &state.content {
+        Content::Staged(stage) => stage.overlay.is_none(),
+        Content::Remote(remote) => remote.object.lock().as_ref().is_some_and(|object| object.is_whole()),
+    };
+    match &mut state.serving {
+        Serving::Passthrough { handles, file } => {
+            *handles += 1;
+            return Ok(Serve::Passthrough(Arc::clone(file)));
+        }
+        Serving::Cached { handles } => {
+            *handles += 1;
+            return Ok(Serve::Cached { keep_pages: true });
+        }
+        Serving::Idle => {}
+    }
+    if passthrough && may {
+        let file = match &state.content {
+            Content::Staged(stage) => stage.file.staged.reopen(Access::Read)?,
+            Content::Remote(remote) => {
+                let slot = remote.object.lock();
+                let object = slot.as_ref().ok_or(Error::Internal("a whole object is open"))?;
+                object.open_whole(Access::Read)?
+            }
+        };
+        let file = Arc::new(file);
+        state.serving = Serving::Passthrough { handles: 1, file: Arc::clone(&file) };
+        state.kernel_pages = None;
+        return Ok(Serve::Passthrough(file));
+    }
+    state.serving = Serving::Cached { handles: 1 };
+    let version = match &state.content {
+        Content::Remote(remote) => Some(remote.version.clone()),
+        Content::Staged(_) => None,
+    };
+    let keep_pages = match (&state.kernel_pages, &version) {
+        (Some(pages), Some(version)) => pages.same_bytes(version),
+        (None, _) | (_, None) => false,
+    };
+    state.kernel_pages = version;
+    Ok(Serve::Cached { keep_pages })
+}
+
+/// Takes a handle's way of being served back.
+pub(super) fn uncount(state: &mut FileState, passthrough: bool) {
+    let idle = match &mut state.serving {
+        Serving::Cached { handles } if !passthrough => {
+            *handles -= 1;
+            *handles == 0
+        }
+        Serving::Passthrough { handles, .. } if passthrough => {
+            *handles -= 1;
+            *handles == 0
+        }
+        Serving::Cached { .. } | Serving::Passthrough { .. } | Serving::Idle => false,
+    };
+    if idle {
+        state.serving = Serving::Idle;
+    }
+}
+
+/// Whether the store says that the version is gone.
+pub(super) fn is_outdated(error: &Error) -> bool {
+    matches!(error.store_kind(), Some(ErrorKind::Precondition | ErrorKind::NotFound))
+}
+
+/// An instant that is certainly older than any lifetime.
+pub(super) fn long_ago() -> std::time::Instant {
+    let now = clock::instant();
+    now.checked_sub(std::time::Duration::from_secs(365 * 24 * 3600)).unwrap_or(now)
+}

@@ -1,0 +1,300 @@
+//! Reading directories: listings page by page, merged with what only this mount knows.
+
+use super::handle::{DirHandle, Handle};
+use super::lookup::Description;
+use super::Vfs;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::inode::{
+    Attr, Child, Content, Directory, Ino, Inode, LISTING_MAX_ENTRIES, Listing, Marker, Node, Place,
+};
+use crate::name::{Name, Prefix};
+use crate::store::{Depth, ListCursor, ListPage, ListRequest};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Keys asked for with one LIST; the most that servers give.
+const PAGE: u16 = 1000;
+
+/// An entry of a directory.
+#[derive(Debug)]
+pub struct DirEntry<'a> {
+    /// Its name.
+    pub name: &'a OsStr,
+    /// Where reading goes on after it.
+    pub cookie: u64,
+    /// What it is.
+    pub kind: EntryKind,
+}
+
+/// What an entry stands for.
+#[derive(Debug, Clone, Copy)]
+pub enum EntryKind {
+    /// `.` or `..`; the kernel counts no look-up for them.
+    Dot(Ino),
+    /// Anything else. The look-up counts once the entry is taken.
+    Child {
+        /// What `stat` shows.
+        attr: Attr,
+        /// How long to believe it; zero if the listing does not say all.
+        ttl: Duration,
+    },
+}
+
+/// The reader's place in a directory. Cookies are positions in the sequence this handle has shown, so they
+/// stay valid while the handle lives, whatever is created or removed meanwhile.
+#[derive(Debug, Default)]
+pub struct DirStream {
+    entries: Vec<(Name, Child)>,
+    /// Position of `entries[0]`.
+    base: u64,
+    source: Source,
+    started: Option<Instant>,
+    changes: u64,
+}
+
+#[derive(Debug, Default)]
+enum Source {
+    #[default]
+    NotStarted,
+    More(ListCursor),
+    Ended,
+}
+
+/// Cookies below this are `.` and `..`.
+const DOTS: u64 = 2;
+
+impl Vfs {
+    /// Opens a directory.
+    pub fn opendir(&self, ino: Ino) -> Result<u64> {
+        let inode = self.table.inode(ino)?;
+        inode.directory().ok_or(Error::NotDirectory)?;
+        self.table.pin(ino);
+        let handle = DirHandle { inode, stream: tokio::sync::Mutex::default() };
+        Ok(self.add_handle(Handle::Directory(Arc::new(handle))))
+    }
+
+    /// Closes a directory.
+    pub fn releasedir(&self, fh: u64) -> Result<()> {
+        match self.take_handle(fh)? {
+            Handle::Directory(directory) => self.table.unpin(directory.inode.ino),
+            Handle::File(_) => return Err(Error::NotDirectory),
+        }
+        Ok(())
+    }
+
+    /// Gives entries from `cookie` on to `take` until it is full (`true`) or the directory ends.
+    pub async fn readdir(&self, fh: u64, cookie: u64, mut take: impl FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+        let handle = self.dir_handle(fh)?;
+        let ino = handle.inode.ino;
+        let parent = self.table.place(ino).map_or(Ino::ROOT, |place| place.parent);
+        for (index, (name, dot)) in [(".", ino), ("..", parent)].into_iter().enumerate().skip(start(cookie)) {
+            let cookie = index as u64 + 1;
+            if take(DirEntry { name: OsStr::new(name), cookie, kind: EntryKind::Dot(dot) }) {
+                return Ok(());
+            }
+        }
+        let mut stream = handle.stream.lock().await;
+        let mut at = cookie.saturating_sub(DOTS);
+        if at < stream.base || (at == 0 && stream.started.is_some_and(|at| at.elapsed() >= self.options.attr_ttl)) {
+            *stream = DirStream::default();
+        }
+        loop {
+            while at >= stream.base + stream.entries.len() as u64 {
+                if !self.next_page(&handle.inode, &mut stream).await? {
+                    return Ok(());
+                }
+            }
+            let (name, child) = &stream.entries[start(at - stream.base)];
+            let Some(kind) = self.entry_kind(ino, name, child) else {
+                at += 1;
+                continue;
+            };
+            if take(DirEntry { name: name.as_ref(), cookie: at + DOTS + 1, kind }) {
+                return Ok(());
+            }
+            if let EntryKind::Child { attr, .. } = kind
+                && let Ok(inode) = self.table.inode(attr.ino)
+            {
+                self.table.looked_up(&inode, Some(Place { parent: ino, name: name.clone() }));
+            }
+            at += 1;
+        }
+    }
+
+    /// The entry as it is now: what is known here goes before what the listing said.
+    fn entry_kind(&self, parent: Ino, name: &Name, child: &Child) -> Option<EntryKind> {
+        let place = || Place { parent, name: name.clone() };
+        let inode = match (self.table.child(parent, name), child) {
+            (Some(inode), Child::Directory) if inode.directory().is_some() => inode,
+            (Some(inode), Child::Object(version)) if self.shows(&inode, version) => inode,
+            (Some(inode), _) if self.is_fresh(&inode) => inode,
+            (_, Child::Object(version)) => self.insert_file(place(), version.clone(), Description::Listed),
+            (_, Child::Directory) => {
+                let posix = self.defaults().directory(clock::now());
+                let inode = self.insert_directory(place(), posix, Marker::Unknown);
+                // The listing proves that it exists, not what its marker says: a look-up asks for that.
+                return Some(EntryKind::Child { attr: inode.attr(), ttl: Duration::ZERO });
+            }
+        };
+        let ttl = if self.is_fresh(&inode) { self.options.attr_ttl } else { Duration::ZERO };
+        Some(EntryKind::Child { attr: inode.attr(), ttl })
+    }
+
+    /// Whether the inode is the version that the listing shows; a described one then counts as checked.
+    fn shows(&self, inode: &Inode, version: &crate::store::Version) -> bool {
+        let Node::File(file) = &inode.node else { return false };
+        let mut state = file.state.lock();
+        let same = match &state.content {
+            Content::Staged(_) => return true,
+            Content::Remote(remote) => remote.version.same_bytes(version),
+        };
+        if same && state.described {
+            state.checked = clock::instant();
+        }
+        same
+    }
+
+    /// Reads one more page into the stream; false at the end.
+    async fn next_page(&self, inode: &Inode, stream: &mut DirStream) -> Result<bool> {
+        let directory = inode.directory().ok_or(Error::NotDirectory)?;
+        let after = match &stream.source {
+            Source::Ended => return Ok(false),
+            Source::NotStarted => {
+                stream.started = Some(clock::instant());
+                stream.changes = directory.state.lock().changes;
+                if let Some(listing) = self.fresh_listing(directory) {
+                    stream.entries = listing.snapshot();
+                    self.add_local(inode.ino, stream);
+                    stream.source = Source::Ended;
+                    return Ok(!stream.entries.is_empty());
+                }
+                None
+            }
+            Source::More(cursor) => Some(cursor.clone()),
+        };
+        let _keys = self.namespace.read().await;
+        let prefix = self.table.prefix(inode.ino)?;
+        let request = ListRequest { prefix: prefix.clone(), depth: Depth::Directory, after, limit: PAGE };
+        let page = self.store.list(request).await?;
+        stream.source = page.next.clone().map_or(Source::Ended, Source::More);
+        self.note_marker(directory, &prefix, &page);
+        stream.entries.extend(children(&prefix, page));
+        if matches!(stream.source, Source::Ended) {
+            self.keep_listing(directory, stream);
+            self.add_local(inode.ino, stream);
+        }
+        if stream.entries.len() > LISTING_MAX_ENTRIES {
+            let old = stream.entries.len() / 2;
+            stream.entries.drain(..old);
+            stream.base += old as u64;
+        }
+        Ok(true)
+    }
+
+    /// Adds what only this mount knows: files that are not in the bucket yet.
+    fn add_local(&self, ino: Ino, stream: &mut DirStream) {
+        let local: Vec<_> = self.table.children(ino).into_iter().filter(|(_, inode)| is_local(inode)).collect();
+        if local.is_empty() {
+            return;
+        }
+        let shown: std::collections::HashSet<Name> = stream.entries.iter().map(|(name, _)| name.clone()).collect();
+        for (name, inode) in local.into_iter().filter(|(name, _)| !shown.contains(name)) {
+            let version = inode.file().and_then(|file| file.state.lock().version().cloned());
+            stream.entries.push((name, Child::Object(version.unwrap_or_else(absent_version))));
+        }
+    }
+
+    /// Keeps a listing that is complete and that no change made here has overtaken.
+    fn keep_listing(&self, directory: &Directory, stream: &DirStream) {
+        let Some(started) = stream.started else { return };
+        if stream.base > 0 || directory.state.lock().changes != stream.changes {
+            return;
+        }
+        let entries: BTreeMap<_, _> = stream.entries.iter().cloned().collect();
+        *directory.listing.lock() = Some(Arc::new(Listing::new(entries, started)));
+    }
+
+    fn note_marker(&self, directory: &Directory, prefix: &Prefix, page: &ListPage) {
+        let marker = prefix.marker();
+        if page.objects.iter().any(|listed| Some(&listed.key) == marker.as_ref()) {
+            directory.state.lock().marker = Marker::Present;
+        }
+    }
+
+    /// The directory's complete listing, if it is young enough to be believed.
+    pub(super) fn fresh_listing(&self, directory: &Directory) -> Option<Arc<Listing>> {
+        let listing = directory.listing.lock().clone()?;
+        (listing.fetched.elapsed() < self.options.attr_ttl).then_some(listing)
+    }
+
+    /// Lists the directory if it fits on one page; the listing is kept.
+    pub(super) async fn small_listing(&self, ino: Ino) -> Result<Option<Arc<Listing>>> {
+        let inode = self.table.inode(ino)?;
+        let directory = inode.directory().ok_or(Error::NotDirectory)?;
+        if let Some(listing) = self.fresh_listing(directory) {
+            return Ok(Some(listing));
+        }
+        let (started, changes) = (clock::instant(), directory.state.lock().changes);
+        let prefix = self.table.prefix(ino)?;
+        let request = ListRequest { prefix: prefix.clone(), depth: Depth::Directory, after: None, limit: PAGE };
+        let page = self.store.list(request).await?;
+        self.note_marker(directory, &prefix, &page);
+        if page.next.is_some() {
+            return Ok(None);
+        }
+        let listing = Arc::new(Listing::new(children(&prefix, page).into_iter().collect(), started));
+        if directory.state.lock().changes == changes {
+            *directory.listing.lock() = Some(Arc::clone(&listing));
+        }
+        Ok(Some(listing))
+    }
+
+    /// Notes that `name` was made, changed or removed here, in the listing that may be cached.
+    pub(super) fn entry_changed(&self, parent: Ino, name: &Name, child: Option<Child>) {
+        let Ok(inode) = self.table.inode(parent) else { return };
+        let Some(directory) = inode.directory() else { return };
+        directory.state.lock().changes += 1;
+        if let Some(listing) = directory.listing.lock().as_ref() {
+            match child {
+                Some(child) => listing.put(name, child),
+                None => listing.remove(name),
+            }
+        }
+    }
+}
+
+/// Entries of one page, directories and files merged in the order of their names. A directory hides an object
+/// of the same name. Keys with components that no file can have are not shown.
+fn children(prefix: &Prefix, page: ListPage) -> Vec<(Name, Child)> {
+    let name = |key: &str| Name::parse(OsStr::new(key.strip_prefix(prefix.as_str())?)).ok();
+    let mut entries: BTreeMap<Name, Child> = page
+        .objects
+        .into_iter()
+        .filter_map(|listed| Some((name(listed.key.as_str())?, Child::Object(listed.version))))
+        .collect();
+    for inner in &page.prefixes {
+        let text = inner.as_str();
+        if let Some(name) = name(text.strip_suffix('/').unwrap_or(text)) {
+            entries.insert(name, Child::Directory);
+        }
+    }
+    entries.into_iter().collect()
+}
+
+/// Whether the bucket may not show the inode yet: a new file. Directories made here have a marker.
+fn is_local(inode: &Inode) -> bool {
+    inode.file().is_some_and(|file| matches!(file.state.lock().content, Content::Staged(_)))
+}
+
+/// Stands in for the version of a file that has none yet; the inode's own state is shown instead.
+fn absent_version() -> crate::store::Version {
+    let etag = crate::store::ETag::new("");
+    crate::store::Version { etag, size: 0, last_modified: clock::now(), version_id: None }
+}
+
+fn start(cookie: u64) -> usize {
+    usize::try_from(cookie).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,108 @@
+//! Removing files and directories.
+
+use super::Vfs;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::inode::{Content, Ino, Inode, Marker};
+use crate::name::{Key, Name};
+use crate::store::{Depth, ErrorKind, ListRequest};
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+impl Vfs {
+    /// Removes a file or symbolic link. Open handles keep its bytes.
+    pub async fn unlink(&self, parent: Ino, name: &OsStr) -> Result<()> {
+        self.writable()?;
+        let name = Name::parse(name)?;
+        let _keys = self.namespace.read().await;
+        let inode = self.resolve(parent, &name).await?;
+        let file = inode.file().ok_or(Error::IsDirectory)?;
+        let _op = file.op.lock().await;
+        let _commit = file.commit.lock().await;
+        self.keep_readable(&inode).await?;
+        if in_bucket(&inode) {
+            self.delete_one(&self.table.prefix(parent)?.key(&name)?).await?;
+        }
+        self.table.remove(inode.ino);
+        self.entry_changed(parent, &name, None);
+        self.touch_directory(parent);
+        self.keep_directory(parent).await
+    }
+
+    /// Removes an empty directory and its marker.
+    pub async fn rmdir(&self, parent: Ino, name: &OsStr) -> Result<()> {
+        self.writable()?;
+        let name = Name::parse(name)?;
+        let _keys = self.namespace.read().await;
+        let inode = self.resolve(parent, &name).await?;
+        inode.directory().ok_or(Error::NotDirectory)?;
+        self.must_be_empty(&inode).await?;
+        if let Some(marker) = self.table.prefix(inode.ino)?.marker() {
+            self.delete_one(&marker).await?;
+        }
+        self.table.remove(inode.ino);
+        self.entry_changed(parent, &name, None);
+        self.touch_directory(parent);
+        self.keep_directory(parent).await
+    }
+
+    /// Empty here and in the bucket, but for the marker.
+    pub(super) async fn must_be_empty(&self, inode: &Arc<Inode>) -> Result<()> {
+        let staged = |(_, inode): &(Name, Arc<Inode>)| {
+            inode.file().is_some_and(|file| matches!(file.state.lock().content, Content::Staged(_)))
+        };
+        if self.table.children(inode.ino).iter().any(staged) {
+            return Err(Error::NotEmpty);
+        }
+        let prefix = self.table.prefix(inode.ino)?;
+        let request = ListRequest { prefix: prefix.clone(), depth: Depth::Subtree, after: None, limit: 2 };
+        let page = self.store.list(request).await?;
+        let marker = prefix.marker();
+        let others = page.objects.iter().filter(|listed| Some(&listed.key) != marker.as_ref()).count();
+        if others + page.unusable > 0 { Err(Error::NotEmpty) } else { Ok(()) }
+    }
+
+    /// A directory that exists only through its keys would vanish with the last of them: it gets a marker.
+    pub(super) async fn keep_directory(&self, ino: Ino) -> Result<()> {
+        let inode = self.table.inode(ino)?;
+        let directory = inode.directory().ok_or(Error::NotDirectory)?;
+        if ino == Ino::ROOT || directory.state.lock().marker == Marker::Present {
+            return Ok(());
+        }
+        if self.fresh_listing(directory).is_some_and(|listing| !listing.is_empty()) {
+            return Ok(());
+        }
+        let prefix = self.table.prefix(ino)?;
+        if self.has_keys(&prefix).await? {
+            return Ok(());
+        }
+        let Some(marker) = prefix.marker() else { return Ok(()) };
+        let posix = directory.state.lock().posix;
+        match self.put_marker(&marker, &posix).await {
+            Ok(()) => {}
+            Err(Error::Store(error)) if error.kind == ErrorKind::Precondition => {}
+            Err(error) => return Err(error),
+        }
+        let mut state = directory.state.lock();
+        state.marker = Marker::Present;
+        state.checked = clock::instant();
+        Ok(())
+    }
+
+    pub(super) async fn delete_one(&self, key: &Key) -> Result<()> {
+        self.delete_all(std::slice::from_ref(key)).await
+    }
+
+    /// Deletes keys; the first that could not be deleted is the error.
+    pub(super) async fn delete_all(&self, keys: &[Key]) -> Result<()> {
+        for (_, result) in self.store.delete(keys).await? {
+            result?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the bucket has an object for the file.
+pub(super) fn in_bucket(inode: &Inode) -> bool {
+    inode.file().is_some_and(|file| file.state.lock().version().is_some())
+}

@@ -1,0 +1,165 @@
+//! Renaming. S3 has no rename: a file is copied on the server under the version it is known by, then deleted.
+
+use super::remove::in_bucket;
+use super::Vfs;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::inode::{Child, Content, Ino, Inode, Node, Place, RemoteFile};
+use crate::name::Name;
+use crate::store::{Condition, CopyRequest, Version};
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+/// What `renameat2` asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameMode {
+    /// An existing target is replaced.
+    Replace,
+    /// An existing target is an error (`RENAME_NOREPLACE`).
+    NoReplace,
+}
+
+impl Vfs {
+    /// Renames a file or a directory.
+    pub async fn rename(
+        &self,
+        from: (Ino, &OsStr),
+        to: (Ino, &OsStr),
+        mode: RenameMode,
+    ) -> Result<()> {
+        self.writable()?;
+        let from = Place { parent: from.0, name: Name::parse(from.1)? };
+        let to = Place { parent: to.0, name: Name::parse(to.1)? };
+        let inode = {
+            let _keys = self.namespace.read().await;
+            self.resolve(from.parent, &from.name).await?
+        };
+        if from == to {
+            return if mode == RenameMode::NoReplace { Err(Error::Exists) } else { Ok(()) };
+        }
+        match &inode.node {
+            Node::File(_) => {
+                let _keys = self.namespace.read().await;
+                let target = self.rename_target(&inode, &to, mode).await?;
+                self.rename_file(&inode, &from, &to, target, mode).await?;
+                self.renamed(&from, &to).await
+            }
+            Node::Directory(_) => {
+                let _all_keys = self.namespace.write().await;
+                if self.table.is_below(to.parent, inode.ino) {
+                    return Err(Error::Invalid("a directory cannot move into itself"));
+                }
+                self.rename_target(&inode, &to, mode).await?;
+                self.rename_directory(&inode, &from, &to).await?;
+                self.renamed(&from, &to).await
+            }
+        }
+    }
+
+    /// What is at the target now, if it may be replaced.
+    async fn rename_target(&self, inode: &Inode, to: &Place, mode: RenameMode) -> Result<Option<Arc<Inode>>> {
+        let target = match self.resolve(to.parent, &to.name).await {
+            Ok(target) => target,
+            Err(Error::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if mode == RenameMode::NoReplace {
+            return Err(Error::Exists);
+        }
+        match (&inode.node, &target.node) {
+            (Node::File(_), Node::Directory(_)) => Err(Error::IsDirectory),
+            (Node::Directory(_), Node::File(_)) => Err(Error::NotDirectory),
+            (Node::Directory(_), Node::Directory(_)) => {
+                self.must_be_empty(&target).await?;
+                Ok(Some(target))
+            }
+            (Node::File(_), Node::File(_)) => {
+                self.keep_readable(&target).await?;
+                Ok(Some(target))
+            }
+        }
+    }
+
+    async fn rename_file(
+        &self,
+        inode: &Arc<Inode>,
+        from: &Place,
+        to: &Place,
+        target: Option<Arc<Inode>>,
+        mode: RenameMode,
+    ) -> Result<()> {
+        let file = inode.file().ok_or(Error::IsDirectory)?;
+        self.describe(inode.ino, file).await?;
+        let _op = file.op.lock().await;
+        let old_key = self.table.prefix(from.parent)?.key(&from.name)?;
+        let new_key = self.table.prefix(to.parent)?.key(&to.name)?;
+        let replaced = target.as_ref().and_then(|target| current_version(target));
+        let content = file.state.lock().content.clone();
+        match content {
+            Content::Remote(remote) => {
+                let _commit = file.commit.lock().await;
+                let condition = match mode {
+                    RenameMode::Replace => Condition::Always,
+                    RenameMode::NoReplace => Condition::Absent,
+                };
+                let request = CopyRequest {
+                    from: old_key.clone(),
+                    if_match: remote.version.etag.clone(),
+                    size: remote.version.size,
+                    to: new_key.clone(),
+                    condition,
+                    headers: None,
+                };
+                let version = self.store.copy(request).await?;
+                self.delete_one(&old_key).await?;
+                self.moved_copy(inode, &remote, version.clone());
+                self.table.rename(inode.ino, to.clone());
+                self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
+            }
+            Content::Staged(_) => {
+                // Uploaded once, under its last name; the old object goes when the new one is there.
+                let had_object = in_bucket(inode);
+                if let Content::Staged(stage) = &mut file.state.lock().content {
+                    stage.base = replaced;
+                    stage.committed = None;
+                    stage.file.staged.relabel(&self.label(&new_key, stage.base.as_ref()))?;
+                }
+                self.table.rename(inode.ino, to.clone());
+                if had_object {
+                    self.commit_renamed(inode, &old_key).await?;
+                }
+            }
+        }
+        if let Some(target) = target {
+            tracing::debug!(replaced = target.ino.0, "renamed over");
+        }
+        Ok(())
+    }
+
+    async fn commit_renamed(&self, inode: &Inode, old_key: &crate::name::Key) -> Result<()> {
+        self.commit(inode).await?;
+        self.delete_one(old_key).await
+    }
+
+    /// The file's bytes are now another object's.
+    pub(super) fn moved_copy(&self, inode: &Inode, old: &RemoteFile, version: Version) {
+        let Some(file) = inode.file() else { return };
+        let mut state = file.state.lock();
+        let object = old.object.lock().clone();
+        state.ctime = clock::now();
+        state.checked = clock::instant();
+        state.content = Content::Remote(Arc::new(RemoteFile::with_object(version, object)));
+    }
+
+    /// Both directories have changed.
+    async fn renamed(&self, from: &Place, to: &Place) -> Result<()> {
+        self.entry_changed(from.parent, &from.name, None);
+        self.touch_directory(from.parent);
+        self.touch_directory(to.parent);
+        self.keep_directory(from.parent).await
+    }
+}
+
+fn current_version(inode: &Inode) -> Option<Version> {
+    inode.file().and_then(|file| file.state.lock().version().cloned())
+}

@@ -1,0 +1,117 @@
+//! Renaming a directory: every object below it is copied and deleted, in parallel. Nothing is deleted before
+//! all copies are made, so a failure leaves the old tree whole.
+
+use super::Vfs;
+use crate::error::{Error, Result};
+use crate::inode::{Child, Content, Ino, Inode, Node, Place, RemoteFile};
+use crate::name::{Key, Prefix};
+use crate::store::{Condition, CopyRequest, Depth, ListRequest, Listed, Version};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+impl Vfs {
+    /// Moves all keys below `from` to `to`. The caller holds the namespace for writing.
+    pub(super) async fn rename_directory(&self, inode: &Arc<Inode>, from: &Place, to: &Place) -> Result<()> {
+        let old = self.table.prefix(from.parent)?.dir(&from.name)?;
+        let new = self.table.prefix(to.parent)?.dir(&to.name)?;
+        let listed = self.subtree(&old).await?;
+        let parallel = self.options.max_requests.max(1);
+        let copies: Vec<_> = listed.iter().map(|object| self.copy_below(object, &old, &new)).collect();
+        let copies: HashMap<Key, Version> = stream::iter(copies)
+            .buffer_unordered(parallel)
+            .try_collect()
+            .await?;
+        let keys: Vec<Key> = listed.into_iter().map(|object| object.key).collect();
+        self.delete_all(&keys).await?;
+        // The inodes below still give their old keys here.
+        self.follow(inode.ino, &copies);
+        self.table.rename(inode.ino, to.clone());
+        self.entry_changed(to.parent, &to.name, Some(Child::Directory));
+        self.relabel_below(inode.ino);
+        Ok(())
+    }
+
+    async fn subtree(&self, prefix: &Prefix) -> Result<Vec<Listed>> {
+        let mut objects = Vec::new();
+        let mut after = None;
+        loop {
+            let request =
+                ListRequest { prefix: prefix.clone(), depth: Depth::Subtree, after: after.take(), limit: 1000 };
+            let page = self.store.list(request).await?;
+            if page.unusable > 0 {
+                return Err(Error::NotPermitted("the directory holds keys that cannot be copied"));
+            }
+            objects.extend(page.objects);
+            after = page.next;
+            if after.is_none() {
+                return Ok(objects);
+            }
+        }
+    }
+
+    async fn copy_below(&self, object: &Listed, old: &Prefix, new: &Prefix) -> Result<(Key, Version)> {
+        let rest = object.key.as_str().strip_prefix(old.as_str()).ok_or(Error::Internal("a key outside"))?;
+        let request = CopyRequest {
+            from: object.key.clone(),
+            if_match: object.version.etag.clone(),
+            size: object.version.size,
+            to: Key::parse(&format!("{}{rest}", new.as_str()))?,
+            condition: Condition::Always,
+            headers: None,
+        };
+        Ok((object.key.clone(), self.store.copy(request).await?))
+    }
+
+    /// Gives the files below `ino` the versions of their copies.
+    fn follow(&self, ino: Ino, copies: &HashMap<Key, Version>) {
+        for (_, inode) in self.table.children(ino) {
+            match &inode.node {
+                Node::Directory(directory) => {
+                    *directory.listing.lock() = None;
+                    self.follow(inode.ino, copies);
+                }
+                Node::File(file) => {
+                    let Some(copied) = self.table.key(inode.ino).ok().and_then(|key| copies.get(&key)) else {
+                        continue;
+                    };
+                    let content = file.state.lock().content.clone();
+                    match content {
+                        Content::Remote(remote) => self.moved_copy(&inode, &remote, copied.clone()),
+                        Content::Staged(_) => rebase(&mut file.state.lock().content, copied),
+                    }
+                }
+            }
+        }
+        if let Ok(inode) = self.table.inode(ino)
+            && let Some(directory) = inode.directory()
+        {
+            *directory.listing.lock() = None;
+        }
+    }
+
+    fn relabel_below(&self, ino: Ino) {
+        for (_, inode) in self.table.children(ino) {
+            if inode.directory().is_some() {
+                self.relabel_below(inode.ino);
+            }
+            let (Some(file), Ok(key)) = (inode.file(), self.table.key(inode.ino)) else { continue };
+            if let Content::Staged(stage) = &file.state.lock().content
+                && let Err(error) = stage.file.staged.relabel(&self.label(&key, stage.base.as_ref()))
+            {
+                tracing::warn!(%key, %error, "staged file keeps its old label");
+            }
+        }
+    }
+}
+
+/// A staged file now rests on the copy of its base.
+fn rebase(content: &mut Content, copied: &Version) {
+    if let Content::Staged(stage) = content {
+        stage.base = Some(copied.clone());
+        if let Some(overlay) = &mut stage.overlay {
+            let object = overlay.base.object.lock().clone();
+            overlay.base = Arc::new(RemoteFile::with_object(copied.clone(), object));
+        }
+    }
+}

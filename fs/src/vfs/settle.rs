@@ -1,0 +1,205 @@
+//! The end of a file's work: the last writer's release, promotion into the clean store, the drain at unmount.
+
+use super::commit::{blocking, checksums};
+use super::handle::Handle;
+use super::open::uncount;
+use super::Vfs;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::inode::{Committed, Content, File, Inode, Node, RemoteFile, Stamp};
+use std::sync::Arc;
+use std::time::Duration;
+use tarn_cache::PromoteWith;
+
+/// How often a file that is still mapped for writing is looked at.
+const MAPPED_POLL: Duration = Duration::from_millis(500);
+
+/// How an unmount ended.
+#[derive(Debug, Default)]
+pub struct DrainReport {
+    /// Files that were put into the bucket.
+    pub committed: usize,
+    /// Files that could not be, with the reason.
+    pub failed: Vec<(String, String)>,
+}
+
+impl Vfs {
+    /// Closes a handle (`FUSE_RELEASE`). Every close has been flushed before; what a shared mapping wrote since
+    /// is found and committed here.
+    pub async fn release(self: &Arc<Self>, fh: u64) -> Result<()> {
+        let Handle::File(handle) = self.take_handle(fh)? else { return Err(Error::BadHandle) };
+        let file = handle.inode.file().ok_or(Error::IsDirectory)?;
+        let writers = {
+            let mut state = file.state.lock();
+            uncount(&mut state, handle.passthrough);
+            let count = if handle.writes { &mut state.handles.writers } else { &mut state.handles.readers };
+            *count -= 1;
+            state.handles.writers
+        };
+        let settled = if handle.writes && writers == 0 { self.settle(&handle.inode).await } else { Ok(()) };
+        self.close_if_idle(file);
+        self.table.unpin(handle.inode.ino);
+        settled
+    }
+
+    async fn settle(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<()> {
+        let _keys = self.namespace.read().await;
+        if self.settle_unlocked(inode).await? == Settled::Mapped {
+            self.watch_mapping(inode);
+        }
+        Ok(())
+    }
+
+    /// Commits what is left and makes the staged file a clean object, unless somebody can still write to it.
+    /// The caller holds the namespace for reading.
+    pub(super) async fn settle_unlocked(&self, inode: &Arc<Inode>) -> Result<Settled> {
+        let Some(file) = inode.file() else { return Ok(Settled::Clean) };
+        let _op = file.op.lock().await;
+        let superseded = {
+            let state = file.state.lock();
+            if state.handles.writers > 0 {
+                return Ok(Settled::Open);
+            }
+            state.superseded
+        };
+        if superseded || self.table.key(inode.ino).is_err() {
+            return Ok(Settled::Clean);
+        }
+        match has_other_writers(file)? {
+            None => return Ok(Settled::Clean),
+            Some(true) => {
+                self.commit(inode).await?;
+                return Ok(Settled::Mapped);
+            }
+            Some(false) => {}
+        }
+        self.distrust_times(file).await?;
+        self.commit(inode).await?;
+        self.promote(inode, file).await?;
+        Ok(Settled::Clean)
+    }
+
+    /// A mapping may have written without moving the times: then only checksums tell.
+    async fn distrust_times(&self, file: &File) -> Result<()> {
+        let Content::Staged(stage) = file.state.lock().content.clone() else { return Ok(()) };
+        let Some(Committed { crcs: Some(crcs), stamp, .. }) = &stage.committed else { return Ok(()) };
+        let now = Stamp::of(stage.file.staged.file())?;
+        if now.size != stamp.size || checksums(&stage, now.size).await?.as_slice() == crcs.as_slice() {
+            return Ok(());
+        }
+        if let Content::Staged(stage) = &mut file.state.lock().content {
+            stage.committed = None;
+        }
+        Ok(())
+    }
+
+    /// Turns the committed staged file into the clean object of its new version, by renaming it.
+    async fn promote(&self, inode: &Inode, file: &File) -> Result<()> {
+        let key = self.table.key(inode.ino)?;
+        let stage = {
+            let mut state = file.state.lock();
+            let Content::Staged(stage) = &state.content else { return Ok(()) };
+            let Some(version) = stage.base.clone().filter(|_| stage.committed.is_some()) else { return Ok(()) };
+            let remote = Arc::new(RemoteFile::new(version));
+            match std::mem::replace(&mut state.content, Content::Remote(remote)) {
+                Content::Staged(stage) => stage,
+                Content::Remote(_) => return Ok(()),
+            }
+        };
+        let Content::Remote(remote) = file.state.lock().content.clone() else { return Ok(()) };
+        let with = match (&stage.overlay, stage.committed.and_then(|committed| committed.crcs)) {
+            // The layer alone is no object; its base is fetched again when it is read.
+            (Some(_), _) => return Ok(()),
+            (None, Some(crcs)) => PromoteWith::WholeWithCrcs(Arc::unwrap_or_clone(crcs)),
+            (None, None) => PromoteWith::Whole,
+        };
+        let Ok(staged) = Arc::try_unwrap(stage.file) else {
+            // A read is still under way in it; the next open fetches the object.
+            return Ok(());
+        };
+        let id = self.object_id(&key, &remote.version);
+        let promoted = blocking(move || Ok(staged.staged.promote(&id, with)?)).await;
+        match promoted {
+            Ok(object) => *remote.object.lock() = object,
+            Err(error) => tracing::warn!(%key, %error, "written file not kept in the cache"),
+        }
+        Ok(())
+    }
+
+    /// Lets the local copy go when nobody has the file open, so that it can be evicted.
+    fn close_if_idle(&self, file: &File) {
+        let state = file.state.lock();
+        if let (Content::Remote(remote), true) = (&state.content, state.handles.none()) {
+            *remote.object.lock() = None;
+        }
+    }
+
+    /// Settles a file again until no mapping can write to it any more.
+    fn watch_mapping(self: &Arc<Self>, inode: &Arc<Inode>) {
+        self.table.pin(inode.ino);
+        let (vfs, inode) = (Arc::downgrade(self), Arc::clone(inode));
+        self.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(MAPPED_POLL).await;
+                let Some(vfs) = vfs.upgrade() else { return };
+                let _keys = vfs.namespace.read().await;
+                match vfs.settle_unlocked(&inode).await {
+                    Ok(Settled::Mapped) => {}
+                    Ok(Settled::Clean | Settled::Open) => return vfs.table.unpin(inode.ino),
+                    Err(error) => tracing::error!(ino = inode.ino.0, %error, "commit of a mapped file failed"),
+                }
+            }
+        });
+    }
+
+    /// Commits everything that is not in the bucket yet.
+    pub async fn drain(&self) -> DrainReport {
+        let mut report = DrainReport::default();
+        let _keys = self.namespace.read().await;
+        for inode in self.table.all() {
+            let Node::File(file) = &inode.node else { continue };
+            let dirty = matches!(&file.state.lock().content, Content::Staged(stage) if stage.committed.is_none())
+                || file.state.lock().posix_changed;
+            let staged = matches!(&file.state.lock().content, Content::Staged(_));
+            if !staged {
+                continue;
+            }
+            match self.commit(&inode).await {
+                Ok(()) if dirty => report.committed += 1,
+                Ok(()) => {}
+                Err(error) => {
+                    let name = self.table.key(inode.ino).map_or_else(|_| "(removed)".into(), |key| key.to_string());
+                    report.failed.push((name, error.to_string()));
+                }
+            }
+            let promoted = self.settle_unlocked(&inode).await;
+            if let Err(error) = promoted {
+                tracing::debug!(ino = inode.ino.0, %error, "not promoted at the end");
+            }
+        }
+        tracing::info!(committed = report.committed, failed = report.failed.len(), at = ?clock::now(), "drained");
+        report
+    }
+}
+
+/// Whether a mapping, or a read that is still under way, holds the staged file; `None` if there is none.
+fn has_other_writers(file: &File) -> Result<Option<bool>> {
+    match &mut file.state.lock().content {
+        Content::Remote(_) => Ok(None),
+        Content::Staged(stage) => match Arc::get_mut(&mut stage.file) {
+            Some(file) => Ok(Some(file.staged.has_other_writers()?)),
+            None => Ok(Some(true)),
+        },
+    }
+}
+
+/// What became of a file that was settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// The bucket has it and nobody can write to it.
+    Clean,
+    /// A handle can write to it.
+    Open,
+    /// A shared mapping can write to it.
+    Mapped,
+}

@@ -1,0 +1,156 @@
+//! Making a file writable: its bytes get a staged file on the local disk.
+
+use super::open::is_outdated;
+use super::{Vfs, WHOLE_MAX};
+use crate::error::{Error, Result};
+use crate::inode::{Committed, Content, File, Inode, Overlay, RemoteFile, Serving, Stage, StagedFile, Stamp};
+use crate::write::Extents;
+use std::sync::Arc;
+use tarn_cache::{Access, Staged, Taken};
+
+/// How a staged file begins.
+enum Start {
+    /// With nothing in it.
+    Emptied,
+    /// With the object's bytes.
+    Same,
+    /// As a layer over the object.
+    Over(Overlay),
+}
+
+impl Vfs {
+    /// Turns the file's content into a staged file. The caller holds [`File::op`].
+    ///
+    /// A whole local copy is taken over without copying. A small object is fetched first; a large one is staged
+    /// as an overlay of which only the changed ranges are kept.
+    pub(super) async fn stage(&self, inode: &Inode, file: &File, truncate: bool) -> Result<()> {
+        let remote = match file.state.lock().content.clone() {
+            Content::Staged(stage) => {
+                return if truncate { self.empty_stage(file, &stage) } else { Ok(()) };
+            }
+            Content::Remote(remote) => remote,
+        };
+        self.describe(inode.ino, file).await?;
+        let passed = matches!(file.state.lock().serving, Serving::Passthrough { .. });
+        let empty = truncate || remote.version.size == 0;
+        if empty && !passed {
+            return self.install(file, &remote, self.new_stage(inode, &remote)?, Start::Emptied);
+        }
+        let target = self.target(inode.ino, &remote)?;
+        if !target.object.is_whole() && remote.version.size <= WHOLE_MAX {
+            self.fetcher.fetch_whole(&target).await?;
+        }
+        if target.object.is_whole() {
+            drop(target);
+            let staged = self.take_whole(inode, &remote, passed)?;
+            let start = if truncate { Start::Emptied } else { Start::Same };
+            return self.install(file, &remote, staged, start);
+        }
+        let staged = self.new_stage(inode, &remote)?;
+        staged.file().set_len(remote.version.size)?;
+        let overlay =
+            Overlay { dirty: Extents::default(), base: Arc::clone(&remote), base_len: remote.version.size };
+        self.install(file, &remote, staged, Start::Over(overlay))
+    }
+
+    /// A staged file with all bytes of a whole local copy.
+    fn take_whole(&self, inode: &Inode, remote: &Arc<RemoteFile>, passed: bool) -> Result<Staged> {
+        let key = self.table.key(inode.ino);
+        let object = remote.object.lock().take().ok_or(Error::Internal("a whole object is open"))?;
+        let label = match &key {
+            Ok(key) => self.label(key, Some(&remote.version)),
+            Err(_) => return Err(Error::Stale("removed".into())),
+        };
+        match self.cache.take(object, &label)? {
+            Taken::Staged(staged) => Ok(staged),
+            Taken::Shared(object) => {
+                let source = object.open_whole(Access::Read)?;
+                *remote.object.lock() = Some(object);
+                if passed {
+                    return Err(self.supersede(inode, remote));
+                }
+                let staged = self.cache.stage(&label)?;
+                copy_all(&source, staged.file(), remote.version.size)?;
+                Ok(staged)
+            }
+        }
+    }
+
+    fn new_stage(&self, inode: &Inode, remote: &RemoteFile) -> Result<Staged> {
+        let key = self.table.key(inode.ino)?;
+        Ok(self.cache.stage(&self.label(&key, Some(&remote.version)))?)
+    }
+
+    fn install(&self, file: &File, remote: &RemoteFile, staged: Staged, start: Start) -> Result<()> {
+        let mut state = file.state.lock();
+        let (overlay, same) = match start {
+            Start::Emptied => {
+                staged.file().set_len(0)?;
+                (None, remote.version.size == 0)
+            }
+            Start::Same => (None, true),
+            Start::Over(overlay) => (Some(overlay), true),
+        };
+        if same {
+            // The kernel shows the staged file's own time from now on, and an open changes no time.
+            staged.file().set_times(std::fs::FileTimes::new().set_modified(state.posix.mtime))?;
+        }
+        let stamp = Stamp::of(staged.file())?;
+        state.content = Content::Staged(Stage {
+            file: Arc::new(StagedFile { staged }),
+            base: Some(remote.version.clone()),
+            committed: same.then_some(Committed { stamp, writes: 0, crcs: None }),
+            overlay,
+            writes: 0,
+            copied: None,
+        });
+        Ok(())
+    }
+
+    fn empty_stage(&self, file: &File, stage: &Stage) -> Result<()> {
+        stage.file.staged.file().set_len(0)?;
+        let mut state = file.state.lock();
+        if let Content::Staged(stage) = &mut state.content {
+            stage.overlay = None;
+            stage.writes += 1;
+        }
+        Ok(())
+    }
+
+    /// Fetches what an open file still needs before its object goes away (removed or replaced here).
+    pub(super) async fn keep_readable(&self, inode: &Inode) -> Result<()> {
+        let Some(file) = inode.file() else { return Ok(()) };
+        let (remote, open) = {
+            let state = file.state.lock();
+            let remote = match &state.content {
+                Content::Remote(remote) => Arc::clone(remote),
+                Content::Staged(Stage { overlay: Some(overlay), .. }) => Arc::clone(&overlay.base),
+                Content::Staged(_) => return Ok(()),
+            };
+            (remote, !state.handles.none())
+        };
+        if !open {
+            return Ok(());
+        }
+        let target = self.target(inode.ino, &remote)?;
+        match self.fetcher.fetch_whole(&target).await {
+            Err(error) if is_outdated(&error) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Copies on the local disk, sharing blocks where the file system can.
+pub(super) fn copy_all(from: &std::fs::File, to: &std::fs::File, size: u64) -> Result<()> {
+    let (mut read_at, mut write_at) = (0, 0);
+    while read_at < size {
+        let length = usize::try_from(size - read_at).unwrap_or(usize::MAX);
+        if rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length)
+            .map_err(std::io::Error::from)?
+            == 0
+        {
+            return Err(Error::Internal("a local file is shorter than its object"));
+        }
+    }
+    Ok(())
+}

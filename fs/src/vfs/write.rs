@@ -1,0 +1,78 @@
+//! Writing through tarn, truncation, flush and fsync.
+
+use super::Vfs;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::inode::{Content, FileState, Inode, Node, Stage};
+use crate::write::Extents;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// The largest object that S3 holds.
+pub(super) const OBJECT_MAX: u64 = 5 << 40;
+
+impl Vfs {
+    /// Writes at `offset`.
+    pub fn write(&self, fh: u64, offset: u64, data: &[u8]) -> Result<()> {
+        let handle = self.file_handle(fh)?;
+        let file = handle.inode.file().ok_or(Error::IsDirectory)?;
+        if !handle.writes {
+            return Err(Error::BadHandle);
+        }
+        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= OBJECT_MAX).ok_or(Error::TooLarge)?;
+        let mut state = file.state.lock();
+        let stage = staged(&mut state)?;
+        stage.file.staged.file().write_all_at(data, offset)?;
+        if let Some(overlay) = &mut stage.overlay {
+            overlay.dirty.insert(offset..end);
+        }
+        stage.writes += 1;
+        Ok(())
+    }
+
+    /// Sets the length. The caller holds the namespace for reading.
+    pub(super) async fn truncate(&self, inode: &Arc<Inode>, size: u64) -> Result<()> {
+        if size > OBJECT_MAX {
+            return Err(Error::TooLarge);
+        }
+        let Node::File(file) = &inode.node else { return Err(Error::IsDirectory) };
+        let _op = file.op.lock().await;
+        self.stage(inode, file, size == 0).await?;
+        let mut state = file.state.lock();
+        state.ctime = clock::now();
+        set_len(staged(&mut state)?, size)
+    }
+
+    /// Commits what was written (`FUSE_FLUSH`, sent by every close; `FUSE_FSYNC`).
+    pub async fn flush(&self, fh: u64) -> Result<()> {
+        let handle = self.file_handle(fh)?;
+        if !handle.writes {
+            return Ok(());
+        }
+        let _keys = self.namespace.read().await;
+        self.commit(&handle.inode).await
+    }
+}
+
+/// The staged file behind a writable handle.
+pub(super) fn staged(state: &mut FileState) -> Result<&mut Stage> {
+    match &mut state.content {
+        Content::Staged(stage) => Ok(stage),
+        Content::Remote(_) => Err(Error::Internal("a writable handle without a staged file")),
+    }
+}
+
+/// Shrinks or grows; what is grown reads as zeros.
+pub(super) fn set_len(stage: &mut Stage, size: u64) -> Result<()> {
+    stage.file.staged.file().set_len(size)?;
+    stage.writes += 1;
+    if let Some(overlay) = &mut stage.overlay {
+        overlay.dirty.truncate(size);
+        overlay.base_len = overlay.base_len.min(size);
+        if size == 0 {
+            overlay.dirty = Extents::default();
+            stage.overlay = None;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! Contract suites: what every implementation of a seam must do, run against each of them.
+
+pub mod object_store;
