@@ -4,6 +4,7 @@
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures::StreamExt;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
@@ -19,6 +20,15 @@ const ATTEMPT: Duration = Duration::from_millis(400);
 const OPERATION: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 3;
 const SIZE: u64 = 300_000;
+static NO_HEADERS: Headers = Headers {
+    content_type: None,
+    cache_control: None,
+    content_disposition: None,
+    content_encoding: None,
+    content_language: None,
+    storage_class: None,
+    user: BTreeMap::new(),
+};
 
 /// A store, the proxy, the server behind it, and one object.
 struct Setup {
@@ -181,6 +191,37 @@ async fn a_write_survives_throttling_and_ends_if_it_lasts() {
     let lasting = setup(vec![Rule::every(Kind::Put, Fault::Status(503, "SlowDown"))]).await;
     assert_eq!(lasting.put().await.expect_err("throttled").kind, ErrorKind::Throttled);
     assert_eq!(lasting.proxy.count(Kind::Put), ATTEMPTS as usize);
+}
+
+/// A write that arrived, but whose answer was lost, is not taken for somebody else's.
+#[tokio::test]
+async fn a_write_with_a_lost_answer_is_recognised() {
+    let rules = [Kind::Put, Kind::CompleteUpload].map(|kind| Rule::first(kind, Fault::LostAnswer));
+    let setup = setup(rules.to_vec()).await;
+    let key = Key::parse("put").expect("short");
+    let put = |body: &'static str| setup.store.put(&key, body.into(), &NO_HEADERS, Condition::Absent);
+    let version = put("ours").await.expect("our own object");
+    assert!(setup.store.head(&key).await.expect("head").version.same_bytes(&version));
+    assert_eq!(setup.proxy.count(Kind::Put), 2);
+    assert_eq!(put("theirs").await.expect_err("taken").kind, ErrorKind::Precondition);
+
+    let key = Key::parse("upload").expect("short");
+    let upload = setup.store.create_upload(&key, &NO_HEADERS, PartKinds::Sent).await.expect("begin");
+    let part = setup.store.upload_part(&upload, 1, PartSource::Bytes("ours".into())).await.expect("part");
+    let complete = CompleteRequest { upload, parts: vec![part], condition: Condition::Absent };
+    let version = setup.store.complete_upload(complete).await.expect("our own object");
+    assert!(setup.store.head(&key).await.expect("head").version.same_bytes(&version));
+    assert_eq!(setup.proxy.count(Kind::CompleteUpload), 2);
+}
+
+/// A refusal after a lost answer is one, if the object there is not ours.
+#[tokio::test]
+async fn a_foreign_object_is_not_taken_for_ours() {
+    let rule = Rule::first(Kind::Put, Fault::Status(500, "InternalError"));
+    let setup = setup(vec![rule]).await;
+    let put = setup.store.put(&setup.key, "ours".into(), &NO_HEADERS, Condition::Absent).await;
+    assert_eq!(put.expect_err("taken").kind, ErrorKind::Precondition);
+    assert_eq!(setup.proxy.count(Kind::Put), 2);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ mod minio;
 
 use std::sync::Arc;
 use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
-use tarn_fs::store::{LimitStore, MemoryOptions, MemoryStore, ObserveStore, S3Store};
+use tarn_fs::name::Prefix;
+use tarn_fs::store::{LimitStore, MemoryOptions, MemoryStore, ObserveStore, S3Store, Support, probe};
 use tarn_tests::contract::object_store::suite;
 
 #[tokio::test]
@@ -24,6 +25,9 @@ async fn small_pages_and_the_wrappers_keep_the_contract() {
 async fn the_s3_store_on_minio_keeps_the_contract() {
     let server = minio::Minio::start().await.expect("MinIO starts");
     let store = S3Store::connect(server.config()).await.expect("plain settings");
+    let found = probe(&store, &Prefix::default()).await.expect("the probe works");
+    assert!(found.guards_writes() && found.checksum == Support::Yes, "{found:?}");
+    assert!(matches!(found.empty_segments, Support::Refused(_)), "{found:?}");
     suite(Arc::new(store), "scratch/").await;
 }
 
@@ -33,6 +37,8 @@ async fn the_s3_store_on_the_embedded_server_keeps_the_contract() {
     let server = EmbeddedServer::start("demo", dir.path(), EmbeddedCredentials::random()).await;
     let server = server.expect("the server starts");
     let store = S3Store::connect(server.config()).await.expect("plain settings");
+    let found = probe(&store, &Prefix::default()).await.expect("the probe works");
+    assert!(found.named().iter().all(|(_, support)| **support == Support::Yes), "{found:?}");
     suite(Arc::new(store), "scratch/").await;
     server.stop().await;
 }
