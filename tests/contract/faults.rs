@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
 use tarn_fs::name::{Key, Prefix};
@@ -318,5 +319,53 @@ async fn what_is_sent_carries_a_checksum() {
     for seen in seen.iter().filter(|seen| [Kind::Put, Kind::UploadPart].contains(&seen.kind)) {
         assert!(seen.headers.contains_key("x-amz-checksum-crc64nvme"), "{seen:?}");
         assert_eq!(seen.headers["x-amz-content-sha256"], "UNSIGNED-PAYLOAD", "{seen:?}");
+    }
+}
+
+/// Neither logs nor `Debug` show a secret, whatever happens.
+#[tokio::test]
+async fn no_secret_is_shown() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter("debug,s3s=warn").with_writer(move || writer.clone());
+    let guard = tracing::subscriber::set_default(subscriber.finish());
+    let rules = vec![
+        Rule::first(Kind::Put, Fault::Status(403, "AccessDenied")),
+        Rule::first(Kind::Get, Fault::Reset),
+    ];
+    let setup =
+        setup_with(rules, Sse::Customer { key: CustomerKey::new(*b"0123456789abcdefghijklmnopqrstuv") })
+            .await;
+    let refused = setup.put().await.expect_err("denied");
+    everything(&setup).await.expect("everything");
+    drop(guard);
+    let shown = format!("{}{refused:?}{refused}{:?}{:?}", log.text(), setup.store, setup._server);
+    assert!(shown.contains("AccessDenied") && !log.text().is_empty(), "nothing is shown at all");
+    let secret = setup._server.credentials().secret_key.clone();
+    for secret in [secret.as_str(), "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY", "0123456789abcdefghijkl"] {
+        let line = shown.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret} is shown: {line:?}");
+    }
+}
+
+/// Collects what is logged.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no holder panics")).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no holder panics").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -6,7 +6,10 @@ mod minio;
 use std::sync::Arc;
 use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
 use tarn_fs::name::Prefix;
-use tarn_fs::store::{LimitStore, MemoryOptions, MemoryStore, ObserveStore, S3Store, Support, probe};
+use tarn_fs::store::{
+    Depth, ErrorKind, LimitStore, ListRequest, MemoryOptions, MemoryStore, ObjectStore, ObserveStore,
+    S3Config, S3Store, Support, probe,
+};
 use tarn_tests::contract::object_store::suite;
 
 #[tokio::test]
@@ -48,4 +51,22 @@ async fn a_store_with_a_scratch_file_keeps_the_contract() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let store = MemoryStore::with_scratch(dir.path()).expect("a scratch file");
     suite(Arc::new(store), "scratch/").await;
+}
+
+#[tokio::test]
+async fn tls_works_with_the_ca_bundle_and_only_with_it() {
+    let server = minio::Minio::start_tls().await.expect("MinIO starts");
+    let known = S3Config { ca_bundle: Some(server.ca()), ..server.config() };
+    let store = S3Store::connect(known).await.expect("plain settings");
+    let root = ListRequest { prefix: Prefix::default(), depth: Depth::Directory, after: None, limit: 10 };
+    store.list(root.clone()).await.expect("the certificate is trusted");
+    let stranger =
+        S3Store::connect(S3Config { max_attempts: 1, ..server.config() }).await.expect("plain settings");
+    let error = stranger.list(root).await.expect_err("the certificate is not trusted");
+    assert!(error.kind == ErrorKind::Unavailable && error.message.contains("ertificate"), "{error}");
+    let broken = server.ca().with_extension("broken");
+    std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .expect("a file");
+    let refused = S3Store::connect(S3Config { ca_bundle: Some(broken), ..server.config() }).await;
+    assert!(refused.expect_err("no certificate").message.contains("certificate 1 cannot be read"));
 }

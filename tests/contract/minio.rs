@@ -1,8 +1,8 @@
 //! A MinIO for the contract suite: on a free port, with one bucket, ended and removed with the value.
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::net::{Ipv4Addr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tarn_fs::store::{CredentialSource, S3Config};
@@ -19,20 +19,38 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Minio {
     _child: Child,
-    _data: TempDir,
+    data: TempDir,
     port: u16,
+    scheme: &'static str,
 }
 
 impl Minio {
     /// Starts one and waits until it answers.
     pub(crate) async fn start() -> Result<Self> {
+        Self::launch(false).await
+    }
+
+    /// Starts one that speaks TLS, with a certificate of a CA of its own.
+    pub(crate) async fn start_tls() -> Result<Self> {
+        Self::launch(true).await
+    }
+
+    async fn launch(tls: bool) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("tarn-contract-").tempdir()?;
+        let certificates = data.path().join("certs");
+        std::fs::create_dir(&certificates)?;
+        if tls {
+            make_certificates(&certificates).await?;
+        }
         // A folder in the drive's root is a bucket.
-        std::fs::create_dir(data.path().join(BUCKET))?;
+        let drive = data.path().join("drive");
+        std::fs::create_dir_all(drive.join(BUCKET))?;
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut child = Command::new(program())
             .args(["server", "--quiet", "--address", &format!("127.0.0.1:{port}")])
-            .arg(data.path())
+            .arg("--certs-dir")
+            .arg(&certificates)
+            .arg(&drive)
             .env("MINIO_ROOT_USER", USER)
             .env("MINIO_ROOT_PASSWORD", USER)
             .env("MINIO_BROWSER", "off")
@@ -45,15 +63,20 @@ impl Minio {
             .context("start MinIO")?;
         tokio::select! {
             ended = child.wait() => bail!("MinIO ends at once: {}", ended?),
-            ready = tokio::time::timeout(START_LIMIT, ready(port)) => ready.context("MinIO is not ready in time")?,
+            ready = tokio::time::timeout(START_LIMIT, ready(port, tls)) => ready.context("MinIO is not ready in time")?,
         }
-        Ok(Self { _child: child, _data: data, port })
+        Ok(Self { _child: child, data, port, scheme: if tls { "https" } else { "http" } })
+    }
+
+    /// The CA that its certificate is from.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.data.path().join("certs/ca.crt")
     }
 
     /// Settings of a store on its bucket.
     pub(crate) fn config(&self) -> S3Config {
         S3Config {
-            endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
+            endpoint: Some(format!("{}://127.0.0.1:{}", self.scheme, self.port)),
             region: Some("us-east-1".into()),
             credentials: CredentialSource::Static {
                 access_key: USER.into(),
@@ -75,21 +98,38 @@ fn program() -> PathBuf {
     }
 }
 
-async fn ready(port: u16) {
+/// Makes a CA and a certificate for 127.0.0.1 with the names that MinIO wants.
+async fn make_certificates(dir: &Path) -> Result<()> {
+    std::fs::write(dir.join("extensions"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")?;
+    let key = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    for arguments in [
+        format!("{key} -x509 -subj /CN=tarn-test-ca -keyout ca.key -out ca.crt"),
+        format!("{key} -subj /CN=127.0.0.1 -keyout private.key -out request"),
+        "x509 -req -in request -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out public.crt"
+            .to_owned(),
+    ] {
+        let made = Command::new("openssl").args(arguments.split(' ')).current_dir(dir).output().await?;
+        ensure!(made.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    Ok(())
+}
+
+async fn ready(port: u16, tls: bool) {
     loop {
-        if healthy(port).await.unwrap_or(false) {
+        // A server that speaks TLS refuses the plain request, but it is there.
+        if healthy(port, if tls { b"HTTP/1.0 400" } else { b"HTTP/1.1 200" }).await.unwrap_or(false) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-async fn healthy(port: u16) -> Result<bool> {
+async fn healthy(port: u16, expected: &[u8]) -> Result<bool> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream
         .write_all(b"GET /minio/health/cluster HTTP/1.1\r\nHost: minio\r\nConnection: close\r\n\r\n")
         .await?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).await?;
-    Ok(answer.starts_with(b"HTTP/1.1 200"))
+    Ok(answer.starts_with(expected))
 }
