@@ -13,12 +13,14 @@ mod error;
 mod limit;
 mod memory;
 mod observe;
+mod probe;
 mod s3;
 
 pub use error::{Error, ErrorKind, Op};
 pub use limit::LimitStore;
 pub use memory::{MemoryOptions, MemoryStore};
 pub use observe::{Counts, ObserveStore};
+pub use probe::{Capabilities, Support, probe};
 pub use s3::{CredentialSource, CustomerKey, PathStyle, S3Config, S3Store, Sse};
 
 use crate::name::{Key, Prefix};

@@ -4,7 +4,9 @@
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use futures::StreamExt;
+use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
 use tarn_fs::name::{Key, Prefix};
@@ -19,6 +21,15 @@ const ATTEMPT: Duration = Duration::from_millis(400);
 const OPERATION: Duration = Duration::from_secs(3);
 const ATTEMPTS: u32 = 3;
 const SIZE: u64 = 300_000;
+static NO_HEADERS: Headers = Headers {
+    content_type: None,
+    cache_control: None,
+    content_disposition: None,
+    content_encoding: None,
+    content_language: None,
+    storage_class: None,
+    user: BTreeMap::new(),
+};
 
 /// A store, the proxy, the server behind it, and one object.
 struct Setup {
@@ -183,6 +194,37 @@ async fn a_write_survives_throttling_and_ends_if_it_lasts() {
     assert_eq!(lasting.proxy.count(Kind::Put), ATTEMPTS as usize);
 }
 
+/// A write that arrived, but whose answer was lost, is not taken for somebody else's.
+#[tokio::test]
+async fn a_write_with_a_lost_answer_is_recognised() {
+    let rules = [Kind::Put, Kind::CompleteUpload].map(|kind| Rule::first(kind, Fault::LostAnswer));
+    let setup = setup(rules.to_vec()).await;
+    let key = Key::parse("put").expect("short");
+    let put = |body: &'static str| setup.store.put(&key, body.into(), &NO_HEADERS, Condition::Absent);
+    let version = put("ours").await.expect("our own object");
+    assert!(setup.store.head(&key).await.expect("head").version.same_bytes(&version));
+    assert_eq!(setup.proxy.count(Kind::Put), 2);
+    assert_eq!(put("theirs").await.expect_err("taken").kind, ErrorKind::Precondition);
+
+    let key = Key::parse("upload").expect("short");
+    let upload = setup.store.create_upload(&key, &NO_HEADERS, PartKinds::Sent).await.expect("begin");
+    let part = setup.store.upload_part(&upload, 1, PartSource::Bytes("ours".into())).await.expect("part");
+    let complete = CompleteRequest { upload, parts: vec![part], condition: Condition::Absent };
+    let version = setup.store.complete_upload(complete).await.expect("our own object");
+    assert!(setup.store.head(&key).await.expect("head").version.same_bytes(&version));
+    assert_eq!(setup.proxy.count(Kind::CompleteUpload), 2);
+}
+
+/// A refusal after a lost answer is one, if the object there is not ours.
+#[tokio::test]
+async fn a_foreign_object_is_not_taken_for_ours() {
+    let rule = Rule::first(Kind::Put, Fault::Status(500, "InternalError"));
+    let setup = setup(vec![rule]).await;
+    let put = setup.store.put(&setup.key, "ours".into(), &NO_HEADERS, Condition::Absent).await;
+    assert_eq!(put.expect_err("taken").kind, ErrorKind::Precondition);
+    assert_eq!(setup.proxy.count(Kind::Put), 2);
+}
+
 #[tokio::test]
 async fn an_error_under_status_200_is_an_error() {
     let rules =
@@ -277,5 +319,53 @@ async fn what_is_sent_carries_a_checksum() {
     for seen in seen.iter().filter(|seen| [Kind::Put, Kind::UploadPart].contains(&seen.kind)) {
         assert!(seen.headers.contains_key("x-amz-checksum-crc64nvme"), "{seen:?}");
         assert_eq!(seen.headers["x-amz-content-sha256"], "UNSIGNED-PAYLOAD", "{seen:?}");
+    }
+}
+
+/// Neither logs nor `Debug` show a secret, whatever happens.
+#[tokio::test]
+async fn no_secret_is_shown() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter("debug,s3s=warn").with_writer(move || writer.clone());
+    let guard = tracing::subscriber::set_default(subscriber.finish());
+    let rules = vec![
+        Rule::first(Kind::Put, Fault::Status(403, "AccessDenied")),
+        Rule::first(Kind::Get, Fault::Reset),
+    ];
+    let setup =
+        setup_with(rules, Sse::Customer { key: CustomerKey::new(*b"0123456789abcdefghijklmnopqrstuv") })
+            .await;
+    let refused = setup.put().await.expect_err("denied");
+    everything(&setup).await.expect("everything");
+    drop(guard);
+    let shown = format!("{}{refused:?}{refused}{:?}{:?}", log.text(), setup.store, setup._server);
+    assert!(shown.contains("AccessDenied") && !log.text().is_empty(), "nothing is shown at all");
+    let secret = setup._server.credentials().secret_key.clone();
+    for secret in [secret.as_str(), "MDEyMzQ1Njc4OWFiY2RlZmdoaWprbG1ub3BxcnN0dXY", "0123456789abcdefghijkl"] {
+        let line = shown.lines().find(|line| line.contains(secret));
+        assert!(line.is_none(), "{secret} is shown: {line:?}");
+    }
+}
+
+/// Collects what is logged.
+#[derive(Debug, Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.0.lock().expect("no holder panics")).into_owned()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("no holder panics").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }

@@ -1,15 +1,16 @@
 //! The contract suites, run on every implementation.
 
 mod faults;
+mod minio;
 
 use std::sync::Arc;
 use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
+use tarn_fs::name::Prefix;
 use tarn_fs::store::{
-    CredentialSource, LimitStore, MemoryOptions, MemoryStore, ObserveStore, S3Config, S3Store,
+    Depth, ErrorKind, LimitStore, ListRequest, MemoryOptions, MemoryStore, ObjectStore, ObserveStore,
+    S3Config, S3Store, Support, probe,
 };
 use tarn_tests::contract::object_store::suite;
-use tarn_tests::foreign::Foreign;
-use tarn_tests::server::{ACCESS_KEY, SECRET_KEY, Server};
 
 #[tokio::test]
 async fn the_memory_store_keeps_the_contract() {
@@ -25,21 +26,11 @@ async fn small_pages_and_the_wrappers_keep_the_contract() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_s3_store_on_minio_keeps_the_contract() {
-    let server = Server::start_small().expect("MinIO starts");
-    let foreign = Foreign::start(&server.endpoint()).expect("the other client starts");
-    foreign.bucket("contract").create().expect("a new bucket");
-    let credentials = CredentialSource::Static {
-        access_key: ACCESS_KEY.into(),
-        secret_key: SECRET_KEY.into(),
-        session_token: None,
-    };
-    let config = S3Config {
-        endpoint: Some(server.endpoint()),
-        region: Some("us-east-1".into()),
-        credentials,
-        ..S3Config::new("contract")
-    };
-    let store = S3Store::connect(config).await.expect("plain settings");
+    let server = minio::Minio::start().await.expect("MinIO starts");
+    let store = S3Store::connect(server.config()).await.expect("plain settings");
+    let found = probe(&store, &Prefix::default()).await.expect("the probe works");
+    assert!(found.guards_writes() && found.checksum == Support::Yes, "{found:?}");
+    assert!(matches!(found.empty_segments, Support::Refused(_)), "{found:?}");
     suite(Arc::new(store), "scratch/").await;
 }
 
@@ -49,6 +40,8 @@ async fn the_s3_store_on_the_embedded_server_keeps_the_contract() {
     let server = EmbeddedServer::start("demo", dir.path(), EmbeddedCredentials::random()).await;
     let server = server.expect("the server starts");
     let store = S3Store::connect(server.config()).await.expect("plain settings");
+    let found = probe(&store, &Prefix::default()).await.expect("the probe works");
+    assert!(found.named().iter().all(|(_, support)| **support == Support::Yes), "{found:?}");
     suite(Arc::new(store), "scratch/").await;
     server.stop().await;
 }
@@ -58,4 +51,22 @@ async fn a_store_with_a_scratch_file_keeps_the_contract() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let store = MemoryStore::with_scratch(dir.path()).expect("a scratch file");
     suite(Arc::new(store), "scratch/").await;
+}
+
+#[tokio::test]
+async fn tls_works_with_the_ca_bundle_and_only_with_it() {
+    let server = minio::Minio::start_tls().await.expect("MinIO starts");
+    let known = S3Config { ca_bundle: Some(server.ca()), ..server.config() };
+    let store = S3Store::connect(known).await.expect("plain settings");
+    let root = ListRequest { prefix: Prefix::default(), depth: Depth::Directory, after: None, limit: 10 };
+    store.list(root.clone()).await.expect("the certificate is trusted");
+    let stranger =
+        S3Store::connect(S3Config { max_attempts: 1, ..server.config() }).await.expect("plain settings");
+    let error = stranger.list(root).await.expect_err("the certificate is not trusted");
+    assert!(error.kind == ErrorKind::Unavailable && error.message.contains("ertificate"), "{error}");
+    let broken = server.ca().with_extension("broken");
+    std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+        .expect("a file");
+    let refused = S3Store::connect(S3Config { ca_bundle: Some(broken), ..server.config() }).await;
+    assert!(refused.expect_err("no certificate").message.contains("certificate 1 cannot be read"));
 }

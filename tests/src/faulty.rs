@@ -135,7 +135,7 @@ async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Respons
             let forwarded = Request::from_parts(head, Full::new(body));
             let (head, body) = forward(state.upstream, forwarded).await.map_err(|_| Broken)?;
             match fault {
-                Some(fault) => Ok(fault.apply(head, body)),
+                Some(fault) => fault.apply(head, body),
                 None => Ok(fault::whole(head, body)),
             }
         }

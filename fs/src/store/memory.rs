@@ -160,10 +160,8 @@ fn precondition(op: Op, key: &Key) -> Error {
 }
 
 fn disk(op: Op, key: &Key, error: io::Error) -> Error {
-    let kind = match error.kind() {
-        io::ErrorKind::StorageFull => ErrorKind::Full,
-        _ => ErrorKind::Unavailable,
-    };
+    let full = error.kind() == io::ErrorKind::StorageFull;
+    let kind = if full { ErrorKind::Full } else { ErrorKind::Unavailable };
     Error { source: Some(Box::new(error)), ..Error::new(kind, op, Some(key), "the scratch file failed") }
 }
 

@@ -16,6 +16,7 @@ mod error;
 mod headers;
 mod list;
 mod response;
+mod settle;
 mod upload;
 
 pub use config::{CredentialSource, CustomerKey, PathStyle, S3Config, Sse};
@@ -32,6 +33,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use error::Site;
+use settle::{Attempts, Ours, settle};
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
@@ -140,19 +142,24 @@ impl ObjectStore for S3Store {
     async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {
         let site = self.site(Op::Put, Some(key));
         let (if_match, if_none_match) = conditions(&condition);
-        let size = body.len();
+        let (size, crc, attempts) = (body.len(), crc_fast::crc64_nvme(&body), Attempts::default());
         let request = self.client.put_object().bucket(self.bucket()).key(key.as_str());
         let request = with_headers!(request, headers, self.config.storage_class)
-            .checksum_crc64_nvme(encode_crc(crc_fast::crc64_nvme(&body)))
+            .checksum_crc64_nvme(encode_crc(crc))
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
-            .body(body.into());
-        let mut request = request.customize().disable_payload_signing();
+            .body(body.clone().into());
+        let mut request = request.customize().disable_payload_signing().interceptor(attempts.clone());
         if size > SMALL_BODY {
             request = request.config_override(self.patience(client::time_to_send(size)));
         }
-        let answer =
-            request.send().await.map_err(|error| upload::conditional(&condition, site.convert(error)))?;
+        let answer = match request.send().await {
+            Ok(answer) => answer,
+            Err(error) => {
+                let refusal = upload::conditional(&condition, site.convert(error));
+                return settle(self, key, &attempts, || Ours::of_body(&body, crc), refusal).await;
+            }
+        };
         let etag = response::etag(&site, answer.e_tag())?;
         // The answer has no Last-Modified; the clock of this machine is near enough for what is no identity.
         let version_id = response::version_id(answer.version_id());

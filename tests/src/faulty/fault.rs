@@ -79,8 +79,8 @@ impl Fault {
     }
 
     /// What becomes of the answer of a request that was done.
-    pub(super) fn apply(&self, mut head: Parts, body: Bytes) -> Response<Answer> {
-        match self {
+    pub(super) fn apply(&self, mut head: Parts, body: Bytes) -> Result<Response<Answer>, Broken> {
+        Ok(match self {
             Self::Cut(at) => streamed(head, body.slice(..*at), Some(Err(Broken))),
             Self::Stall(at) => {
                 let begin = futures::stream::iter([Ok(Frame::data(body.slice(..*at)))]);
@@ -110,9 +110,9 @@ impl Fault {
                 head.status = hyper::StatusCode::OK;
                 streamed(head, body, None)
             }
-            Self::LostAnswer => streamed(head, Bytes::new(), Some(Err(Broken))),
+            Self::LostAnswer => return Err(Broken),
             Self::Status(..) | Self::ErrorIn200(_) | Self::Reset | Self::Silence => whole(head, body),
-        }
+        })
     }
 }
 

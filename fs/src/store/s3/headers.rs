@@ -123,8 +123,8 @@ mod tests {
 
     fn names(sse: Sse, operation: &str) -> Vec<String> {
         let config = S3Config { sse, ..S3Config::new("b") };
-        let names = FixedHeaders::new(&config).of(operation).map(|(name, _)| name.clone()).collect();
-        names
+        let headers = FixedHeaders::new(&config);
+        headers.of(operation).map(|(name, _)| name.clone()).collect()
     }
 
     #[test]

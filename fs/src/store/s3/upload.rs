@@ -2,6 +2,7 @@
 //! from the parts, is compared with what the server says at the end. It is not sent with the completion: MinIO
 //! refuses it there for uploads that were begun without one, and for empty ones.
 
+use super::settle::{Attempts, Ours, settle};
 use super::{S3Store, SMALL_BODY, client, conditions, decode_crc, encode_crc, response, with_headers};
 use crate::name::Key;
 use crate::store::{
@@ -77,8 +78,16 @@ pub(super) async fn complete(store: &S3Store, request: &CompleteRequest) -> Resu
         .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
         .set_if_match(if_match)
         .set_if_none_match(if_none_match);
-    let answer = call.customize().config_override(store.patience(time_to_join(size))).send().await;
-    let answer = answer.map_err(|error| conditional(&request.condition, site.convert(error)))?;
+    let attempts = Attempts::default();
+    let call = call.customize().interceptor(attempts.clone());
+    let answer = match call.config_override(store.patience(time_to_join(size))).send().await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let refusal = conditional(&request.condition, site.convert(error));
+            return settle(store, &upload.key, &attempts, || Ours::of_parts(&request.parts, crc), refusal)
+                .await;
+        }
+    };
     let confirmed = response::whole_crc(answer.checksum_type(), answer.checksum_crc64_nvme());
     // MinIO's checksum of an empty upload is not that of no bytes.
     if size > 0 && crc.zip(confirmed).is_some_and(|(crc, confirmed)| crc != confirmed) {
