@@ -8,6 +8,7 @@
 mod answer;
 mod ops;
 mod passthrough;
+pub mod session;
 
 pub use answer::errno;
 

@@ -4,13 +4,21 @@
 //! `main, cli` / `mount, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write` / `store, name` /
 //! `error, config, clock, telemetry`. `tests/tidy.rs` checks the `use crate::` lines against this list.
 
+pub mod cli;
 pub mod clock;
+pub mod config;
+pub mod demo;
+pub mod doctor;
+pub mod embedded;
 pub mod error;
 pub mod fuse;
 pub mod inode;
 pub mod meta;
+pub mod mount;
 pub mod name;
 pub mod read;
+pub mod spec;
 pub mod store;
+pub mod telemetry;
 pub mod vfs;
 pub mod write;

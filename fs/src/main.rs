@@ -1,2 +1,7 @@
 //! The `tarn` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tarn_fs::cli::run(std::env::args_os().collect())
+}

@@ -1,6 +1,9 @@
 //! The contract suites, run on every implementation.
 
+mod faults;
+
 use std::sync::Arc;
+use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
 use tarn_fs::store::{
     CredentialSource, LimitStore, MemoryOptions, MemoryStore, ObserveStore, S3Config, S3Store,
 };
@@ -37,5 +40,22 @@ async fn the_s3_store_on_minio_keeps_the_contract() {
         ..S3Config::new("contract")
     };
     let store = S3Store::connect(config).await.expect("plain settings");
+    suite(Arc::new(store), "scratch/").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_s3_store_on_the_embedded_server_keeps_the_contract() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let server = EmbeddedServer::start("demo", dir.path(), EmbeddedCredentials::random()).await;
+    let server = server.expect("the server starts");
+    let store = S3Store::connect(server.config()).await.expect("plain settings");
+    suite(Arc::new(store), "scratch/").await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_store_with_a_scratch_file_keeps_the_contract() {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let store = MemoryStore::with_scratch(dir.path()).expect("a scratch file");
     suite(Arc::new(store), "scratch/").await;
 }

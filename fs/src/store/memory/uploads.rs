@@ -1,20 +1,27 @@
 //! Multipart uploads of the memory store, with S3's rules: parts in ascending order, each the one that was
 //! sent last, none but the last below the minimum.
 
-use super::{Bucket, Object, hex, rejected, tag_of};
+use super::body::Body;
+use super::{Bucket, Object, hex, rejected};
 use crate::name::Key;
-use crate::store::{
-    CompleteRequest, ETag, Error, ErrorKind, Headers, Op, Part, PartSource, Result, Upload, Version,
-};
-use bytes::{Bytes, BytesMut};
+use crate::store::{CompleteRequest, ETag, Error, ErrorKind, Headers, Op, Part, Result, Upload, Version};
+use crc_fast::{CrcAlgorithm, checksum_combine};
 use md5::{Digest, Md5};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// An upload under way.
 pub(super) struct Pending {
     key: Key,
     headers: Headers,
-    parts: BTreeMap<u16, (ETag, Bytes)>,
+    parts: BTreeMap<u16, Stored>,
+}
+
+/// A part that has arrived.
+pub(super) struct Stored {
+    pub(super) etag: ETag,
+    pub(super) crc: u64,
+    pub(super) body: Body,
 }
 
 impl Bucket {
@@ -26,29 +33,24 @@ impl Bucket {
         Upload { key: key.clone(), id }
     }
 
-    pub(super) fn add_part(&mut self, upload: &Upload, number: u16, source: PartSource) -> Result<Part> {
+    /// The range of an object that a part is copied from.
+    pub(super) fn part_of(&self, key: &Key, if_match: &ETag, range: &Range<u64>) -> Result<Body> {
+        let body = &self.matching(Op::UploadPart, key, if_match)?.body;
+        if range.is_empty() || range.end > body.len() {
+            return Err(rejected(Op::UploadPart, key, "InvalidRange: the source has no such range"));
+        }
+        Ok(body.slice(range))
+    }
+
+    pub(super) fn add_part(&mut self, upload: &Upload, number: u16, stored: Stored) -> Result<Part> {
         if !(1..=10_000).contains(&number) {
             return Err(rejected(Op::UploadPart, &upload.key, "InvalidArgument: parts go from 1 to 10,000"));
         }
-        let body = match source {
-            PartSource::Bytes(body) => body,
-            PartSource::Copy { key, if_match, range } => {
-                let source = &self.matching(Op::UploadPart, &key, &if_match)?.body;
-                if range.is_empty() || range.end > source.len() as u64 {
-                    return Err(rejected(Op::UploadPart, &key, "InvalidRange: the source has no such range"));
-                }
-                source.slice(range.start as usize..range.end as usize)
-            }
-        };
-        let etag = tag_of(&body);
-        let part = Part {
-            number,
-            etag: etag.clone(),
-            crc64nvme: Some(crc_fast::crc64_nvme(&body)),
-            size: body.len() as u64,
-        };
         let pending = self.uploads.get_mut(&upload.id).filter(|pending| pending.key == upload.key);
-        pending.ok_or_else(|| no_upload(Op::UploadPart, upload))?.parts.insert(number, (etag, body));
+        let pending = pending.ok_or_else(|| no_upload(Op::UploadPart, upload))?;
+        let (etag, size) = (stored.etag.clone(), stored.body.len());
+        let part = Part { number, etag, crc64nvme: Some(stored.crc), size };
+        pending.parts.insert(number, stored);
         Ok(part)
     }
 
@@ -72,21 +74,25 @@ impl Pending {
         if parts.windows(2).any(|pair| pair[0].number >= pair[1].number) {
             return reject("InvalidPartOrder: parts must be in ascending order");
         }
-        let mut body = BytesMut::new();
+        let mut bodies = Vec::with_capacity(parts.len());
         let mut tags = Md5::new();
+        let mut crc = None;
         for part in others.iter().chain([last]) {
-            let Some((etag, bytes)) = self.parts.get(&part.number).filter(|(etag, _)| *etag == part.etag)
-            else {
+            let Some(stored) = self.parts.get(&part.number).filter(|stored| stored.etag == part.etag) else {
                 return reject("InvalidPart: a part was not sent, or has another tag");
             };
-            if part.number != last.number && (bytes.len() as u64) < min_part_size {
+            if part.number != last.number && stored.body.len() < min_part_size {
                 return reject("EntityTooSmall: a part that is not the last is too small");
             }
-            tags.update(etag.as_str().as_bytes());
-            body.extend_from_slice(bytes);
+            tags.update(stored.etag.as_str().as_bytes());
+            crc = Some(crc.map_or(stored.crc, |crc| {
+                checksum_combine(CrcAlgorithm::Crc64Nvme, crc, stored.crc, stored.body.len())
+            }));
+            bodies.push(stored.body.clone());
         }
         let etag = ETag::new(&format!("{}-{}", hex(&tags.finalize()), parts.len()));
-        Ok(Object::new(body.freeze(), etag, self.headers.clone()))
+        let crc = crc.expect("there is at least one part");
+        Ok(Object::new(Body::join(bodies), etag, crc, self.headers.clone()))
     }
 }
 

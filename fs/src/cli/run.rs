@@ -1,0 +1,108 @@
+//! Runs a command and turns its end into an exit code: 0 done, 1 failed, 2 wrong usage.
+
+use super::{Cli, Command, DoctorArgs, MountArgs, UmountArgs, argv};
+use crate::config::{Caller, Config, Error, Input, Layers, World};
+use crate::mount::background::{self, Role};
+use crate::{demo, doctor, mount};
+use clap::Parser;
+use std::env;
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// The exit code of wrong usage.
+const USAGE: u8 = 2;
+
+/// Runs `tarn` with these arguments.
+pub fn run(arguments: Vec<OsString>) -> ExitCode {
+    let cli = match argv::normalize(arguments) {
+        Ok(arguments) => Cli::try_parse_from(arguments),
+        Err(text) => return fail(USAGE, &text),
+    };
+    match cli {
+        Ok(Cli { command: Command::Mount(arguments) }) => mount(&arguments),
+        Ok(Cli { command: Command::Umount(arguments) }) => umount(&arguments),
+        Ok(Cli { command: Command::Demo(arguments) }) => report(demo::run(arguments.dir.as_deref())),
+        Ok(Cli { command: Command::Doctor(arguments) }) => doctor(&arguments),
+        Err(error) => {
+            // Help and version are such "errors" too; clap knows where each goes.
+            error.print().unwrap_or_default();
+            ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(USAGE))
+        }
+    }
+}
+
+fn mount(arguments: &MountArgs) -> ExitCode {
+    let input = Input {
+        flags: arguments.flags.0.clone(),
+        dash_o: arguments.dash_o.clone(),
+        sloppy: arguments.sloppy,
+    };
+    let config = match config(&arguments.source, &input) {
+        Ok(config) => config,
+        Err(error) => return fail(USAGE, &error.to_string()),
+    };
+    if arguments.fake {
+        return report(mount::checks::check(&arguments.dir, &config).map(|_| ()));
+    }
+    let role = background::role(config.process.foreground);
+    match role {
+        Role::Parent => report(background::start()),
+        // The reason has been reported where somebody reads it.
+        Role::Child | Role::Foreground => match mount::run(&config, &arguments.dir, role, mount::open::open) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+    }
+}
+
+fn umount(arguments: &UmountArgs) -> ExitCode {
+    let registry = match mount::registry() {
+        Ok(registry) => registry,
+        Err(error) => return fail(1, &error.to_string()),
+    };
+    match mount::umount::umount(&arguments.dir, arguments.force, arguments.timeout, &registry) {
+        Ok(done) => {
+            writeln!(std::io::stdout(), "{}: {done}", arguments.dir.display()).unwrap_or_default();
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+fn doctor(arguments: &DoctorArgs) -> ExitCode {
+    let input = Input { flags: arguments.flags.0.clone(), dash_o: arguments.dash_o.clone(), sloppy: false };
+    match config(&arguments.source, &input) {
+        Ok(config) => report(doctor::run(&config)),
+        Err(error) => fail(USAGE, &error.to_string()),
+    }
+}
+
+fn config(source: &str, input: &Input) -> Result<Config, Error> {
+    let world = World { variable: &|name| env::var(name).ok(), read: &|path| std::fs::read_to_string(path) };
+    Config::build(source, &Layers::merge(input, &world)?, &caller())
+}
+
+/// The user who runs this.
+fn caller() -> Caller {
+    let path = |name| env::var_os(name).map(PathBuf::from);
+    Caller {
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        xdg_cache_home: path("XDG_CACHE_HOME"),
+        home: path("HOME"),
+    }
+}
+
+fn report<E: std::fmt::Display>(result: Result<(), E>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+fn fail(code: u8, text: &str) -> ExitCode {
+    writeln!(std::io::stderr(), "tarn: {text}").unwrap_or_default();
+    ExitCode::from(code)
+}

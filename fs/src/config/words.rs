@@ -1,0 +1,100 @@
+//! The words that mount(8), fstab and mount.fuse put into `-o` beside the file system's own options.
+
+/// What such a word means to tarn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning {
+    /// Nothing: it is for mount(8) or systemd, or it is what tarn does anyway.
+    Ignore,
+    /// It sets an option of the table.
+    Set(&'static str, &'static str),
+    /// It asks for something tarn does not do.
+    Refuse(&'static str),
+}
+
+const WORDS: &[(&str, Meaning)] = &[
+    ("rw", Meaning::Set("read-only", "false")),
+    ("ro", Meaning::Set("read-only", "true")),
+    ("exec", Meaning::Set("no-exec", "false")),
+    ("noexec", Meaning::Set("no-exec", "true")),
+    ("defaults", Meaning::Ignore),
+    ("auto", Meaning::Ignore),
+    ("noauto", Meaning::Ignore),
+    ("user", Meaning::Ignore),
+    ("nouser", Meaning::Ignore),
+    ("users", Meaning::Ignore),
+    ("nousers", Meaning::Ignore),
+    ("owner", Meaning::Ignore),
+    ("noowner", Meaning::Ignore),
+    ("group", Meaning::Ignore),
+    ("nogroup", Meaning::Ignore),
+    ("nofail", Meaning::Ignore),
+    ("netdev", Meaning::Ignore),
+    ("comment", Meaning::Ignore),
+    // Access times are not kept, whichever rule is asked for.
+    ("atime", Meaning::Ignore),
+    ("noatime", Meaning::Ignore),
+    ("diratime", Meaning::Ignore),
+    ("nodiratime", Meaning::Ignore),
+    ("relatime", Meaning::Ignore),
+    ("norelatime", Meaning::Ignore),
+    ("strictatime", Meaning::Ignore),
+    ("lazytime", Meaning::Ignore),
+    ("nolazytime", Meaning::Ignore),
+    // Always nodev and nosuid: mount.fuse passes `dev,suid` for root whether wanted or not.
+    ("dev", Meaning::Ignore),
+    ("nodev", Meaning::Ignore),
+    ("suid", Meaning::Ignore),
+    ("nosuid", Meaning::Ignore),
+    ("async", Meaning::Ignore),
+    ("silent", Meaning::Ignore),
+    ("loud", Meaning::Ignore),
+    // The kernel checks permissions in every tarn mount, and a directory with entries is only warned about.
+    ("default-permissions", Meaning::Ignore),
+    ("nonempty", Meaning::Ignore),
+    ("sync", Meaning::Refuse("tarn commits at close and fsync, not at every write")),
+    ("dirsync", Meaning::Refuse("tarn commits at close and fsync, not at every write")),
+    ("remount", Meaning::Refuse("a tarn mount cannot be changed; unmount it first")),
+    ("bind", Meaning::Refuse("mount the bucket first, then bind the directory")),
+    ("allow-root", Meaning::Refuse("use allow-other and the modes")),
+    ("auto-unmount", Meaning::Refuse("tarn unmounts when it ends; see tarn umount")),
+    ("fsname", Meaning::Refuse("tarn shows the bucket as the source")),
+    ("subtype", Meaning::Refuse("the type of the mount is always fuse.tarn")),
+    ("direct-io", Meaning::Refuse("use passthrough=off, or attr-ttl=0s")),
+];
+
+/// Looks a word up, without its value; `_` and `-` are equal. `x-*` and `X-*` belong to whoever wrote them.
+pub(super) fn find(word: &str) -> Option<Meaning> {
+    if word.starts_with("x-") || word.starts_with("X-") {
+        return Some(Meaning::Ignore);
+    }
+    let word = word.replace('_', "-");
+    let word = word.trim_start_matches('-');
+    WORDS.iter().find(|(known, _)| *known == word).map(|(_, meaning)| *meaning)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::table;
+
+    #[test]
+    fn no_word_hides_an_option_and_every_set_names_one() {
+        for (word, meaning) in WORDS {
+            assert!(table::find(word).is_none(), "{word} is also an option");
+            match meaning {
+                Meaning::Set(name, _) => assert!(table::find(name).is_some(), "{word} sets unknown {name}"),
+                Meaning::Ignore | Meaning::Refuse(_) => {}
+            }
+        }
+    }
+
+    #[test]
+    fn fstab_words_mean_what_they_say() {
+        assert_eq!(find("ro"), Some(Meaning::Set("read-only", "true")));
+        assert_eq!(find("_netdev"), Some(Meaning::Ignore));
+        assert_eq!(find("x-systemd.automount"), Some(Meaning::Ignore));
+        assert_eq!(find("default_permissions"), Some(Meaning::Ignore));
+        assert!(matches!(find("sync"), Some(Meaning::Refuse(_))));
+        assert_eq!(find("cache-dir"), None);
+    }
+}

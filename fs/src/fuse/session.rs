@@ -1,0 +1,222 @@
+//! One FUSE session: opens the device, mounts, runs the event loops, unmounts.
+//!
+//! Invariants: tarn mounts and unmounts by itself, never through the library; it unmounts only the mount it made
+//! (compared by the kernel's mount id). Nothing here touches the mount point's files: before the loops run such a
+//! call would wait for ever.
+//!
+//! It does not know what the file system does; any [`fuser::Filesystem`] can be served.
+
+mod device;
+pub mod mountinfo;
+mod options;
+
+pub use options::OptionText;
+
+use mountinfo::Entry;
+use std::io;
+use std::path::{Path, PathBuf};
+use tokio::sync::watch;
+
+/// Event loops; all read one descriptor, because a cloned one loses its requests when it closes.
+const LOOPS: usize = 4;
+/// Read-ahead of the mount: INIT cannot raise it above 128 KiB, sysfs can.
+const READ_AHEAD_KB: &str = "4096";
+/// The type that `mount` and `findmnt` show.
+pub const FS_TYPE: &str = "fuse.tarn";
+
+/// What is to be mounted.
+#[derive(Debug, Clone)]
+pub struct MountRequest {
+    /// The mount point, canonical.
+    pub dir: PathBuf,
+    /// What the list of mounts shows as its source.
+    pub source: OptionText,
+    /// Other users may enter.
+    pub allow_other: bool,
+    /// The kernel refuses every change.
+    pub read_only: bool,
+    /// The kernel refuses to run programs.
+    pub no_exec: bool,
+}
+
+/// Why a mount or an unmount failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The device cannot be opened.
+    #[error("open /dev/fuse: {0}; is the fuse module loaded, and the device let into this container?")]
+    Device(#[source] io::Error),
+    /// mount(2) refused.
+    #[error("mount at {}: {source}", dir.display())]
+    Mount {
+        /// The mount point.
+        dir: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// fusermount3 cannot be run.
+    #[error("run fusermount3: {0}; install the package fuse3, or mount as root")]
+    Helper(#[source] io::Error),
+    /// fusermount3 refused.
+    #[error("fusermount3: {0}")]
+    Refused(String),
+    /// The kernel and tarn did not come to terms.
+    #[error("start the session: {0}")]
+    Handshake(#[source] io::Error),
+    /// The mount is used by a process.
+    #[error("{} is busy", .0.display())]
+    Busy(PathBuf),
+    /// There is another mount, or none, where ours was.
+    #[error("{} is not this mount any more", .0.display())]
+    NotOurs(PathBuf),
+    /// The mount cannot be taken away.
+    #[error("unmount {}: {source}", dir.display())]
+    Unmount {
+        /// The mount point.
+        dir: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// The list of mounts cannot be read.
+    #[error("read /proc/self/mountinfo: {0}")]
+    MountInfo(#[source] io::Error),
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// It was unmounted, by whomever.
+    Unmounted,
+    /// The connection was aborted (`/sys/fs/fuse/connections/N/abort`, `umount -f`).
+    Aborted,
+    /// An event loop failed.
+    Failed(String),
+}
+
+/// How to unmount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Fail with [`SessionError::Busy`] while a process uses the mount.
+    Clean,
+    /// Take it out of the tree at once; open files live on until they are closed.
+    Lazy,
+}
+
+/// A running session. Dropping it leaves the mount: call [`SessionHandle::unmount`].
+#[derive(Debug)]
+pub struct SessionHandle {
+    entry: Entry,
+    notifier: fuser::Notifier,
+    ended: watch::Receiver<Option<Ended>>,
+}
+
+/// Mounts and starts to serve. On an error nothing stays mounted.
+pub fn start<A>(request: &MountRequest, adapter: A) -> Result<SessionHandle, SessionError>
+where
+    A: fuser::Filesystem + Send + Sync + 'static,
+{
+    let fd = device::mount(request)?;
+    let undo = |error| {
+        // The session failed before it served: a lazy unmount cannot wait for it.
+        match device::unmount(&request.dir, Mode::Lazy) {
+            Ok(()) => error,
+            Err(second) => {
+                tracing::warn!(error = %second, "a mount that failed to start is left behind");
+                error
+            }
+        }
+    };
+    let entry = match mountinfo::find_last(&request.dir) {
+        Ok(Some(entry)) if entry.is_tarn() => entry,
+        Ok(Some(_) | None) => return Err(undo(SessionError::NotOurs(request.dir.clone()))),
+        Err(error) => return Err(undo(SessionError::MountInfo(error))),
+    };
+    let mut config = fuser::Config::default();
+    config.n_threads = Some(LOOPS);
+    let session = fuser::Session::from_fd(adapter, fd, fuser::SessionACL::All, config)
+        .map_err(|error| undo(SessionError::Handshake(error)))?;
+    let notifier = session.notifier();
+    let (sender, ended) = watch::channel(None);
+    let serve = move || {
+        let end = judge_end(session.run());
+        // Nobody may be waiting any more; then the end is of no interest.
+        sender.send(Some(end)).ok();
+    };
+    std::thread::Builder::new()
+        .name("tarn-session".to_owned())
+        .spawn(serve)
+        .map_err(|error| undo(SessionError::Handshake(error)))?;
+    raise_read_ahead(&entry);
+    Ok(SessionHandle { entry, notifier, ended })
+}
+
+impl SessionHandle {
+    /// Sends notifications to the kernel.
+    pub fn notifier(&self) -> fuser::Notifier {
+        self.notifier.clone()
+    }
+
+    /// Waits until the session has ended and every request was answered.
+    pub async fn wait(&self) -> Ended {
+        let mut ended = self.ended.clone();
+        match ended.wait_for(Option::is_some).await {
+            Ok(end) => end.clone().unwrap_or(Ended::Unmounted),
+            Err(_) => Ended::Failed("the session's thread died".to_owned()),
+        }
+    }
+
+    /// Whether the mount still stands where it was made, and not another one.
+    pub fn is_mounted(&self) -> Result<bool, SessionError> {
+        let last = mountinfo::find_last(self.dir()).map_err(SessionError::MountInfo)?;
+        Ok(last.is_some_and(|last| last.id == self.entry.id))
+    }
+
+    /// Unmounts, if the mount is still this one.
+    pub fn unmount(&self, mode: Mode) -> Result<(), SessionError> {
+        if !self.is_mounted()? {
+            return Err(SessionError::NotOurs(self.dir().to_owned()));
+        }
+        device::unmount(self.dir(), mode)
+    }
+
+    /// The mount point.
+    pub fn dir(&self) -> &Path {
+        &self.entry.dir
+    }
+}
+
+/// Unmounts a mount of tarn that another process serves.
+pub fn unmount_entry(entry: &Entry, mode: Mode) -> Result<(), SessionError> {
+    device::unmount(&entry.dir, mode)
+}
+
+/// The kernel ends a loop with ENODEV (which fuser takes as the end) or, if the connection was aborted, ECONNABORTED.
+fn judge_end(result: io::Result<()>) -> Ended {
+    match result {
+        Ok(()) => Ended::Unmounted,
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENODEV) => Ended::Unmounted,
+            Some(libc::ECONNABORTED) => Ended::Aborted,
+            Some(_) | None => Ended::Failed(error.to_string()),
+        },
+    }
+}
+
+fn raise_read_ahead(entry: &Entry) {
+    let path = format!("/sys/class/bdi/{}/read_ahead_kb", entry.device);
+    if let Err(error) = std::fs::write(&path, READ_AHEAD_KB) {
+        tracing::debug!(%error, path, "read-ahead stays at the kernel's default");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_ends_are_not_failures() {
+        assert_eq!(judge_end(Ok(())), Ended::Unmounted);
+        assert_eq!(judge_end(Err(io::Error::from_raw_os_error(libc::ENODEV))), Ended::Unmounted);
+        assert_eq!(judge_end(Err(io::Error::from_raw_os_error(libc::ECONNABORTED))), Ended::Aborted);
+        assert!(matches!(judge_end(Err(io::Error::from_raw_os_error(libc::EIO))), Ended::Failed(_)));
+    }
+}

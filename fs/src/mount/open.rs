@@ -1,0 +1,110 @@
+//! Puts the parts of a mount together: S3 store, local store, file system, adapter. The only place that knows
+//! them all.
+
+use super::{Drained, Failure, Opened, Served};
+use crate::config::{Config, Encryption, StoreSettings};
+use crate::fuse::{Adapter, AdapterOptions};
+use crate::name::Prefix;
+use crate::spec::Source;
+use crate::store::{
+    CredentialSource, CustomerKey, Depth, LimitStore, ListRequest, ObjectStore, PathStyle, S3Config, S3Store, Sse,
+};
+
+use crate::vfs::{Options, Vfs, VfsParts};
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+use tarn_cache::{BucketId, Store as Cache, StoreOptions};
+
+#[async_trait::async_trait]
+impl Served for Vfs {
+    async fn drain(&self) -> Drained {
+        let report = Self::drain(self).await;
+        Drained { committed: report.committed, failed: report.failed }
+    }
+}
+
+/// Builds the file system of `config` on S3, after one request that shows that the bucket can be listed.
+pub async fn open(config: Config, runtime: tokio::runtime::Handle) -> Result<Opened<Adapter>, Failure> {
+    let store = S3Store::connect(s3_config(&config.source, &config.store)).await?;
+    reach(&store, &config.source.prefix).await?;
+    let bucket = BucketId::new(&format!("{}/{}", store.endpoint(), store.bucket()));
+    let cache = open_cache(&config)?;
+    let options = Options {
+        prefix: config.source.prefix.clone(),
+        uid: config.files.uid,
+        gid: config.files.gid,
+        file_mode: config.files.file_mode,
+        dir_mode: config.files.dir_mode,
+        read_only: config.files.read_only,
+        attr_ttl: config.files.attr_ttl,
+        part_size: config.store.part_size,
+        memory_limit: config.files.memory_limit,
+        max_requests: config.store.max_requests,
+        host: host_name(),
+    };
+    let parts = VfsParts { store: Arc::new(LimitStore::new(Arc::new(store), config.store.max_requests)), cache, bucket, options, runtime: runtime.clone() };
+    let vfs = Vfs::new(parts);
+    let passthrough = config.files.passthrough;
+    let adapter = Adapter::new(Arc::clone(&vfs), runtime, AdapterOptions { passthrough });
+    Ok(Opened { adapter, served: vfs })
+}
+
+/// The S3 store's settings.
+pub fn s3_config(source: &Source, settings: &StoreSettings) -> S3Config {
+    /// Attempts together may take this many times one attempt.
+    const OPERATION: u32 = 3;
+    S3Config {
+        endpoint: settings.endpoint.clone(),
+        region: settings.region.clone(),
+        profile: settings.profile.clone(),
+        path_style: match settings.path_style {
+            None => PathStyle::Auto,
+            Some(true) => PathStyle::On,
+            Some(false) => PathStyle::Off,
+        },
+        credentials: if settings.anonymous { CredentialSource::Anonymous } else { CredentialSource::Chain },
+        requester_pays: settings.requester_pays,
+        ca_bundle: settings.ca_bundle.clone(),
+        sse: match &settings.encryption {
+            Encryption::BucketDefault => Sse::None,
+            Encryption::S3 => Sse::S3,
+            Encryption::Kms(key_id) => Sse::Kms { key_id: key_id.clone() },
+            Encryption::Customer(key) => Sse::Customer { key: CustomerKey::new(*key.bytes()) },
+        },
+        storage_class: settings.storage_class.clone(),
+        attempt_timeout: settings.request_timeout,
+        operation_timeout: settings.request_timeout * OPERATION,
+        max_connections: settings.max_requests.max(1) * 2,
+        ..S3Config::new(source.bucket.clone())
+    }
+}
+
+/// A bucket that is not there, or not ours, is an error of the mount and not of the first `ls`.
+async fn reach(store: &dyn ObjectStore, prefix: &Prefix) -> Result<(), Failure> {
+    let request = ListRequest { prefix: prefix.clone(), depth: Depth::Directory, after: None, limit: 1 };
+    store.list(request).await?;
+    Ok(())
+}
+
+fn open_cache(config: &Config) -> Result<Arc<Cache>, Failure> {
+    let dir = &config.cache.dir;
+    if let Some(parent) = dir.parent() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        let disk = rustix::fs::statvfs(parent).map_err(std::io::Error::from)?;
+        let total = disk.f_blocks.saturating_mul(disk.f_frsize);
+        return Ok(Cache::open(StoreOptions {
+            dir: dir.clone(),
+            max_bytes: config.cache.max_bytes(total),
+            min_free_bytes: config.cache.min_free_bytes(total),
+            boot_id: None,
+        })?);
+    }
+    let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the cache directory cannot be /");
+    Err(error.into())
+}
+
+fn host_name() -> String {
+    let name = rustix::system::uname();
+    let name = name.nodename().to_string_lossy();
+    name.split('.').next().filter(|name| !name.is_empty()).unwrap_or("host").to_owned()
+}

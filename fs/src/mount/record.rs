@@ -1,0 +1,271 @@
+//! What runs where: one small file per mount, so that `tarn umount` finds the process that serves it and can
+//! wait until it has drained.
+//!
+//! Invariants: files are 0600 in a directory of the user (0700); the pid counts only together with the process's
+//! start time; the serving process removes its file at its end, and whoever looks removes stale ones.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Who serves a mount.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The process.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot: pids come round again.
+    pub start_time: u64,
+    /// The mount point, canonical.
+    pub dir: PathBuf,
+    /// What is mounted.
+    pub source: String,
+    /// Version of the program.
+    pub version: String,
+    /// Where it logs.
+    pub log: String,
+    /// How its drain ended; `None` while it serves.
+    pub outcome: Option<Outcome>,
+}
+
+/// How a mount's last drain ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Files committed after the mount was gone.
+    pub committed: usize,
+    /// Path and reason of each file that is not in the bucket.
+    pub failed: Vec<(String, String)>,
+}
+
+impl Record {
+    /// Whether the process still runs.
+    pub fn is_alive(&self) -> bool {
+        start_time(self.pid).is_some_and(|start| start == self.start_time)
+    }
+}
+
+/// When a process started; `None` if there is none.
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is the name in brackets and may hold anything; the 22nd is the start time.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The directory of the records.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    dir: PathBuf,
+}
+
+impl Registry {
+    /// The user's own: `/run/tarn` for root, else `$XDG_RUNTIME_DIR/tarn`, else `/tmp/tarn-UID`.
+    pub fn of_user(uid: u32, xdg_runtime_dir: Option<&Path>) -> io::Result<Self> {
+        let dir = match xdg_runtime_dir.filter(|dir| dir.is_absolute()) {
+            _ if uid == 0 => PathBuf::from("/run/tarn"),
+            Some(dir) => dir.join("tarn"),
+            None => PathBuf::from(format!("/tmp/tarn-{uid}")),
+        };
+        Self::open(dir, uid)
+    }
+
+    /// Opens or makes the directory; one that another user could write to is refused.
+    pub fn open(dir: PathBuf, uid: u32) -> io::Result<Self> {
+        match DirBuilder::new().mode(0o700).create(&dir) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+        let metadata = fs::symlink_metadata(&dir)?;
+        if !metadata.is_dir() || metadata.uid() != uid || metadata.mode() & 0o022 != 0 {
+            let text = format!("{} is not a directory of this user only", dir.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        Ok(Self { dir })
+    }
+
+    /// Writes the record of a mount that has just been made.
+    pub fn create(&self, record: &Record) -> io::Result<RecordFile> {
+        self.remove_stale()?;
+        let path = self.path_of(&record.dir);
+        // A new name, then a rename: a reader never sees half a record.
+        let draft = path.with_extension(format!("{}.new", record.pid));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        let written = serde_json::to_writer(&mut file, record).map_err(io::Error::from);
+        match written.and_then(|()| fs::rename(&draft, &path)) {
+            Ok(()) => Ok(RecordFile { path, file, record: record.clone() }),
+            Err(error) => {
+                fs::remove_file(&draft)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// The record of the mount at `dir`, if its process lives; its open file tells the outcome later.
+    pub fn find(&self, dir: &Path) -> io::Result<Option<Watched>> {
+        self.remove_stale()?;
+        let mut file = match File::open(self.path_of(dir)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let record = read(&mut file)?;
+        Ok((record.dir == dir).then_some(Watched { record, file }))
+    }
+
+    /// Removes the records of processes that are gone, and drafts of such.
+    fn remove_stale(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let stale = match File::open(&path).and_then(|mut file| read(&mut file)) {
+                Ok(record) => !record.is_alive(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                // Half a record: its writer died, unless it is a draft being written now.
+                Err(_) => !draft_writer(&path).is_some_and(|pid| start_time(pid).is_some()),
+            };
+            if stale {
+                remove(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path_of(&self, dir: &Path) -> PathBuf {
+        let name = dir.as_os_str().as_encoded_bytes();
+        let hash = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, name);
+        self.dir.join(format!("{hash:016x}.json"))
+    }
+}
+
+fn draft_writer(path: &Path) -> Option<i32> {
+    path.file_name()?.to_str()?.strip_suffix(".new")?.rsplit_once('.')?.1.parse().ok()
+}
+
+fn read(file: &mut File) -> io::Result<Record> {
+    const MOST: u64 = 1 << 20;
+    file.rewind()?;
+    let mut text = String::new();
+    file.take(MOST).read_to_string(&mut text)?;
+    Ok(serde_json::from_str(&text)?)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The record of this process's mount.
+#[derive(Debug)]
+pub struct RecordFile {
+    path: PathBuf,
+    file: File,
+    record: Record,
+}
+
+impl RecordFile {
+    /// Writes the outcome into the file, for whoever has it open, and removes it.
+    pub fn finish(mut self, outcome: Outcome) -> io::Result<()> {
+        self.record.outcome = Some(outcome);
+        let text = serde_json::to_vec(&self.record)?;
+        self.file.rewind()?;
+        self.file.write_all(&text)?;
+        self.file.set_len(text.len() as u64)
+    }
+}
+
+impl Drop for RecordFile {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "the mount's record stays behind");
+        }
+    }
+}
+
+/// A record with its file held open.
+#[derive(Debug)]
+pub struct Watched {
+    /// As it was found.
+    pub record: Record,
+    file: File,
+}
+
+impl Watched {
+    /// How the drain ended; `None` if the process has not said, or died.
+    pub fn outcome(&mut self) -> io::Result<Option<Outcome>> {
+        Ok(read(&mut self.file)?.outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> (tempfile::TempDir, Registry) {
+        let temp = tempfile::tempdir().expect("temp dir");
+        let uid = rustix::process::geteuid().as_raw();
+        let registry = Registry::open(temp.path().join("tarn"), uid).expect("own directory");
+        (temp, registry)
+    }
+
+    fn record(dir: &str) -> Record {
+        let pid = i32::try_from(std::process::id()).expect("a pid");
+        Record {
+            pid,
+            start_time: start_time(pid).expect("this process lives"),
+            dir: dir.into(),
+            source: "s3://b".into(),
+            version: "1".into(),
+            log: "stderr".into(),
+            outcome: None,
+        }
+    }
+
+    #[test]
+    fn a_watcher_learns_the_outcome_after_the_file_is_gone() {
+        let (_temp, registry) = registry();
+        let file = registry.create(&record("/mnt/a")).expect("created");
+        let mut watched = registry.find(Path::new("/mnt/a")).expect("readable").expect("there");
+        assert_eq!(watched.record, record("/mnt/a"));
+        assert_eq!(watched.outcome().expect("readable"), None);
+        let outcome = Outcome { committed: 2, failed: vec![("x".into(), "denied".into())] };
+        file.finish(outcome.clone()).expect("finished");
+        assert_eq!(watched.outcome().expect("readable"), Some(outcome));
+        assert!(registry.find(Path::new("/mnt/a")).expect("readable").is_none());
+        assert_eq!(fs::read_dir(&registry.dir).expect("dir").count(), 0);
+    }
+
+    #[test]
+    fn records_are_private_and_one_per_directory() {
+        let (_temp, registry) = registry();
+        let _one = registry.create(&record("/mnt/a")).expect("created");
+        let _two = registry.create(&record("/mnt/b")).expect("created");
+        let modes: Vec<u32> = fs::read_dir(&registry.dir)
+            .expect("dir")
+            .map(|e| e.expect("entry").metadata().expect("stat").mode() & 0o777)
+            .collect();
+        assert_eq!(modes, [0o600, 0o600]);
+        assert!(registry.find(Path::new("/mnt/c")).expect("readable").is_none());
+    }
+
+    #[test]
+    fn stale_and_broken_records_are_cleaned() {
+        let (_temp, registry) = registry();
+        let stale = Record { start_time: 1, ..record("/mnt/a") };
+        let text = serde_json::to_string(&stale).expect("json");
+        fs::write(registry.path_of(Path::new("/mnt/a")), text).expect("write");
+        fs::write(registry.dir.join("0.json"), "{").expect("write");
+        assert!(registry.find(Path::new("/mnt/a")).expect("readable").is_none());
+        assert_eq!(fs::read_dir(&registry.dir).expect("dir").count(), 0);
+    }
+
+    #[test]
+    fn a_directory_of_others_is_refused() {
+        let temp = tempfile::tempdir().expect("temp dir");
+        let uid = rustix::process::geteuid().as_raw();
+        assert!(Registry::open(temp.path().to_owned(), uid + 1).is_err());
+        std::os::unix::fs::symlink(temp.path(), temp.path().join("link")).expect("symlink");
+        assert!(Registry::open(temp.path().join("link"), uid).is_err());
+    }
+}

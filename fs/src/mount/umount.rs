@@ -1,0 +1,218 @@
+//! `tarn umount DIR`: takes the mount away and waits until the process behind it has committed everything.
+
+use super::checks;
+use super::record::{Outcome, Registry, Watched};
+use super::serve::holders;
+use crate::fuse::session::{self, Mode, SessionError, mountinfo};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How `tarn umount` ended well.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Done {
+    /// The process said what it committed, and ended.
+    Drained(Outcome),
+    /// A mount without a living process was cleaned up.
+    Cleaned,
+    /// The mount is gone; who served it is not known to this user.
+    Unmounted,
+}
+
+impl fmt::Display for Done {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Drained(outcome) if outcome.committed == 0 => {
+                f.write_str("unmounted; everything was in the bucket")
+            }
+            Self::Drained(outcome) => {
+                write!(
+                    f,
+                    "unmounted; {} files were committed, everything is in the bucket",
+                    outcome.committed
+                )
+            }
+            Self::Cleaned => f.write_str("removed a dead mount; its process had ended before"),
+            Self::Unmounted => f.write_str(
+                "unmounted; the process that serves it belongs to somebody else and commits by itself",
+            ),
+        }
+    }
+}
+
+/// Why `tarn umount` failed.
+#[derive(Debug, thiserror::Error)]
+pub enum UmountError {
+    /// There is nothing to unmount.
+    #[error("{0} is not a mount of tarn")]
+    NotMounted(String),
+    /// Somebody uses it.
+    #[error("{dir} is in use{by}; close it, or commit and detach it with: tarn umount --force {dir}")]
+    Busy {
+        /// The mount point.
+        dir: String,
+        /// By whom, as far as it can be seen.
+        by: String,
+    },
+    /// It took too long.
+    #[error("{dir} is unmounted, but process {pid} still commits after {seconds} s; its log: {log}")]
+    Timeout {
+        /// The mount point.
+        dir: String,
+        /// The serving process.
+        pid: i32,
+        /// The time that was given.
+        seconds: u64,
+        /// Where it logs.
+        log: String,
+    },
+    /// Some files are not in the bucket.
+    #[error("{count} files are not in the bucket, first {first}; the log: {log}")]
+    Left {
+        /// How many.
+        count: usize,
+        /// One of them, with the reason.
+        first: String,
+        /// Where the process logged.
+        log: String,
+    },
+    /// The process ended without a word.
+    #[error("the serving process {pid} died before it said that everything is in the bucket; its log: {log}")]
+    Died {
+        /// The process.
+        pid: i32,
+        /// Where it logged.
+        log: String,
+    },
+    /// The unmount itself.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// Anything else.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// Unmounts `dir` and waits for its process. With `force` a mount in use is committed and detached.
+pub fn umount(dir: &Path, force: bool, timeout: Duration, registry: &Registry) -> Result<Done, UmountError> {
+    let end = Instant::now() + timeout;
+    let (dir, dead) = locate(dir)?;
+    let entry = mountinfo::find_last(&dir)?
+        .filter(mountinfo::Entry::is_tarn)
+        .ok_or_else(|| UmountError::NotMounted(dir.display().to_string()))?;
+    let watched = registry.find(&dir)?;
+    // Opened before the unmount: afterwards the process may end, and its number may be given to another.
+    let process = watched.as_ref().map(|watched| open_process(watched.record.pid)).transpose()?.flatten();
+    match session::unmount_entry(&entry, Mode::Clean) {
+        Ok(()) => {}
+        Err(SessionError::Busy(_)) if force => match &process {
+            // The serving process commits first and detaches then.
+            Some(process) => pidfd_send_signal(process, Signal::TERM).map_err(io::Error::from)?,
+            None => session::unmount_entry(&entry, Mode::Lazy)?,
+        },
+        Err(SessionError::Busy(_)) => {
+            let by = holders(&dir).join(", ");
+            let by = if by.is_empty() { by } else { format!(" by {by}") };
+            return Err(UmountError::Busy { dir: dir.display().to_string(), by });
+        }
+        Err(error) => return Err(error.into()),
+    }
+    match (watched, process) {
+        (Some(watched), Some(process)) => await_end(watched, &process, end, timeout),
+        (Some(watched), None) => outcome(watched),
+        (None, _) if dead => Ok(Done::Cleaned),
+        (None, _) => Ok(Done::Unmounted),
+    }
+}
+
+/// The canonical path, and whether its mount is dead. A dead mount cannot be asked for it, so then its parent is.
+fn locate(dir: &Path) -> Result<(PathBuf, bool), UmountError> {
+    match std::fs::canonicalize(dir) {
+        Ok(dir) => Ok((dir, false)),
+        Err(error) if checks::is_dead(&error) => {
+            let dir = std::path::absolute(dir)?;
+            match (dir.parent(), dir.file_name()) {
+                (Some(parent), Some(name)) => Ok((std::fs::canonicalize(parent)?.join(name), true)),
+                (Some(_) | None, _) => Ok((dir, true)),
+            }
+        }
+        Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", dir.display())).into()),
+    }
+}
+
+fn open_process(pid: i32) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(pid) else { return Ok(None) };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => Ok(Some(process)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+fn await_end(
+    watched: Watched,
+    process: &OwnedFd,
+    end: Instant,
+    timeout: Duration,
+) -> Result<Done, UmountError> {
+    let left = end.saturating_duration_since(Instant::now());
+    let left = Timespec::try_from(left).map_err(|_| io::Error::other("the timeout is too long"))?;
+    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&left))).map_err(io::Error::from)? == 0 {
+        let record = watched.record;
+        let dir = record.dir.display().to_string();
+        return Err(UmountError::Timeout {
+            dir,
+            pid: record.pid,
+            seconds: timeout.as_secs(),
+            log: record.log,
+        });
+    }
+    outcome(watched)
+}
+
+fn outcome(mut watched: Watched) -> Result<Done, UmountError> {
+    let log = watched.record.log.clone();
+    match watched.outcome()? {
+        Some(outcome) => match outcome.failed.first() {
+            None => Ok(Done::Drained(outcome)),
+            Some((path, reason)) => Err(UmountError::Left {
+                count: outcome.failed.len(),
+                first: format!("{path} ({reason})"),
+                log,
+            }),
+        },
+        None => Err(UmountError::Died { pid: watched.record.pid, log }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn registry() -> (tempfile::TempDir, Registry) {
+        let temp = tempfile::tempdir().expect("temp dir");
+        let uid = rustix::process::geteuid().as_raw();
+        let registry = Registry::open(temp.path().join("run"), uid).expect("own directory");
+        (temp, registry)
+    }
+
+    #[test]
+    fn a_plain_directory_is_no_mount() {
+        let (temp, registry) = registry();
+        let result = umount(temp.path(), false, Duration::ZERO, &registry);
+        assert!(matches!(result, Err(UmountError::NotMounted(_))), "{result:?}");
+    }
+
+    #[test]
+    fn other_file_systems_are_left_alone() {
+        let (_temp, registry) = registry();
+        assert!(matches!(
+            umount(Path::new("/proc"), true, Duration::ZERO, &registry),
+            Err(UmountError::NotMounted(_))
+        ));
+    }
+}
