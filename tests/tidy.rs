@@ -153,7 +153,7 @@ fn only_the_adapter_knows_the_kernel_and_only_the_store_knows_the_sdk() {
 #[test]
 fn crates_depend_in_one_direction() {
     let allowed = BTreeMap::from([
-        ("cache/", &[][..]),
+        ("cache/", &["tarn_cache"][..]),
         ("fs/", &["tarn_cache"][..]),
         ("tests/", &["tarn_fs", "tarn_tests"][..]),
         ("perf/", &["tarn_fs", "tarn_cache", "tarn_tests", "tarn_perf"][..]),
@@ -184,7 +184,10 @@ fn files_are_short_enough_to_read() {
 
 #[test]
 fn every_module_says_what_it_is_for() {
-    let silent = texts(&["rs"]).into_iter().filter(|(_, text)| !text.starts_with("//! "));
+    // A file of unit tests belongs to the module that it tests.
+    let silent = texts(&["rs"]).into_iter().filter(|(path, text)| {
+        !path.ends_with("/tests.rs") && !text.lines().take(4).any(|line| line.starts_with("//! "))
+    });
     none("no module comment", &silent.map(|(path, _)| path).collect::<Vec<_>>());
 }
 

@@ -25,7 +25,9 @@ impl Vfs {
     /// A whole local copy is taken over without copying. A small object is fetched first; a large one is staged
     /// as an overlay of which only the changed ranges are kept.
     pub(super) async fn stage(&self, inode: &Inode, file: &File, truncate: bool) -> Result<()> {
-        let remote = match file.state.lock().content.clone() {
+        // A statement of its own: a lock taken in the head of a match is held to the end of its arms.
+        let content = file.state.lock().content.clone();
+        let remote = match content {
             Content::Staged(stage) => {
                 return if truncate { self.empty_stage(file, &stage) } else { Ok(()) };
             }
