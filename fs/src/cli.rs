@@ -107,7 +107,7 @@ pub struct DemoArgs {
 /// `tarn doctor`
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// Try this bucket: s3://BUCKET or s3://BUCKET/PREFIX; its objects are not touched
+    /// Try this bucket: s3://BUCKET or s3://BUCKET/PREFIX; small test objects are written and removed, no other is touched
     pub source: String,
     /// Set options the way of fstab
     #[arg(short = 'o', value_name = "OPT[=VALUE],...", help_heading = "Mount")]

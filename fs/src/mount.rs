@@ -35,6 +35,11 @@ pub struct Opened<A> {
 pub struct Failure(String);
 
 impl Failure {
+    /// A failure in these words.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// Wraps an error with all its sources, for one line.
     pub fn new(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();

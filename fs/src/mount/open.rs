@@ -25,7 +25,13 @@ impl Served for Vfs {
 
 /// Builds the file system of `config` on S3, after one request that shows that the bucket can be listed.
 pub async fn open(config: Config, runtime: tokio::runtime::Handle) -> Result<Opened<Adapter>, Failure> {
-    let store = S3Store::connect(s3_config(&config.source, &config.store)).await?;
+    let s3 = s3_config(&config.source, &config.store);
+    open_with(config, s3, runtime).await
+}
+
+/// The same with other settings of the store, such as the credentials of an embedded server.
+pub async fn open_with(config: Config, s3: S3Config, runtime: tokio::runtime::Handle) -> Result<Opened<Adapter>, Failure> {
+    let store = S3Store::connect(s3).await?;
     reach(&store, &config.source.prefix).await?;
     let bucket = BucketId::new(&format!("{}/{}", store.endpoint(), store.bucket()));
     let cache = open_cache(&config)?;
