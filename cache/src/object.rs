@@ -8,13 +8,13 @@
 //!
 //! What it does not do: it fetches nothing, and it keeps no bytes in memory.
 
+pub(crate) mod crc;
 pub(crate) mod map;
 
 use crate::error::{Error, Result, is_full};
 use crate::key::{BlockIndex, ByteRange, ObjectId};
 use crate::store::Store;
 use crate::store::shelf::{self, Place};
-use crc_fast::CrcAlgorithm::Crc64Nvme;
 use map::BlockState;
 use rustix::fs::OFlags;
 use std::fs::File;
@@ -157,7 +157,7 @@ impl Object {
             self.store.count_failure(&Error::io("fill a block of", &place.path, error));
             return Ok(());
         }
-        if place.map.publish(block, crc_fast::checksum(Crc64Nvme, bytes)) {
+        if place.map.publish(block, crc::checksum(bytes)) {
             self.store.budget.grew(self.id.name(), on_disk(range.len()));
         }
         self.store.counters.filled_blocks.one();
@@ -177,11 +177,8 @@ impl Object {
     /// CRC64NVME of the whole object, combined from its blocks; `None` if it is not whole.
     pub fn crc64nvme(&self) -> Option<u64> {
         let place = self.place.as_ref().filter(|_| self.verify_whole())?;
-        let empty = crc_fast::checksum(Crc64Nvme, &[]);
-        Some(self.id.range().blocks().fold(empty, |crc, block| {
-            let len = block.range(self.id.size()).len();
-            crc_fast::checksum_combine(Crc64Nvme, crc, place.map.crc(block), len)
-        }))
+        let block = |block: BlockIndex| (place.map.crc(block), block.range(self.id.size()).len());
+        Some(crc::combine(self.id.range().blocks().map(block)))
     }
 
     /// Whether every block is there and was written or verified in this boot; verifies what was not.
@@ -236,7 +233,7 @@ impl Object {
         self.store.counters.verified_blocks.one();
         let read = place.data.read_exact_at(&mut bytes, range.start());
         match read {
-            Ok(()) if crc_fast::checksum(Crc64Nvme, &bytes) == place.map.crc(block) => {
+            Ok(()) if crc::checksum(&bytes) == place.map.crc(block) => {
                 place.map.confirm(block, tag);
                 true
             }

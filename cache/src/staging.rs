@@ -18,10 +18,9 @@ pub(crate) use slot::Slot;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::key::{BlockIndex, BucketId, ByteRange, ObjectId};
-use crate::object::{Access, Object};
+use crate::object::{Access, Object, crc};
 use crate::store::Store;
 use crate::store::shelf::Removal;
-use crc_fast::CrcAlgorithm::Crc64Nvme;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -167,7 +166,7 @@ impl Staged {
                 ranges.iter().flat_map(|range| range.whole_blocks(id.size())).collect()
             }
         };
-        let crc = |block| Ok((block, crc_fast::checksum(Crc64Nvme, &self.block(block, id.size())?)));
+        let crc = |block| Ok((block, crc::checksum(&self.block(block, id.size())?)));
         blocks.into_iter().map(crc).collect()
     }
 

@@ -29,13 +29,15 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Where a store is and how much it may use.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// The directory, created with mode 0700. It must belong to this user and be closed to everybody else.
+    /// The directory, created with mode 0700 if only it is missing. It must belong to this user and be closed
+    /// to everybody else.
     pub dir: PathBuf,
     /// Bytes on disk that clean objects may take.
     pub max_bytes: u64,
     /// Bytes of the disk that are left free: under it clean objects are removed and no block is kept.
     pub min_free_bytes: u64,
-    /// The boot that blocks are tagged with; `None` asks the kernel. Tests pass their own to play a reboot.
+    /// The boot that blocks are tagged with; `None` asks the kernel. It must change whenever writes that were
+    /// not flushed may have been lost: a disk that can be detached by force needs its attachment in it too.
     pub boot_id: Option<String>,
 }
 

@@ -1,11 +1,15 @@
 //! The contract suites, run on every implementation.
 
-mod minio;
+mod faults;
 
 use std::sync::Arc;
 use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
-use tarn_fs::store::{LimitStore, MemoryOptions, MemoryStore, ObserveStore, S3Store};
+use tarn_fs::store::{
+    CredentialSource, LimitStore, MemoryOptions, MemoryStore, ObserveStore, S3Config, S3Store,
+};
 use tarn_tests::contract::object_store::suite;
+use tarn_tests::foreign::Foreign;
+use tarn_tests::server::{ACCESS_KEY, SECRET_KEY, Server};
 
 #[tokio::test]
 async fn the_memory_store_keeps_the_contract() {
@@ -21,8 +25,21 @@ async fn small_pages_and_the_wrappers_keep_the_contract() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_s3_store_on_minio_keeps_the_contract() {
-    let server = minio::Minio::start().await.expect("MinIO starts");
-    let store = S3Store::connect(server.config()).await.expect("plain settings");
+    let server = Server::start_small().expect("MinIO starts");
+    let foreign = Foreign::start(&server.endpoint()).expect("the other client starts");
+    foreign.bucket("contract").create().expect("a new bucket");
+    let credentials = CredentialSource::Static {
+        access_key: ACCESS_KEY.into(),
+        secret_key: SECRET_KEY.into(),
+        session_token: None,
+    };
+    let config = S3Config {
+        endpoint: Some(server.endpoint()),
+        region: Some("us-east-1".into()),
+        credentials,
+        ..S3Config::new("contract")
+    };
+    let store = S3Store::connect(config).await.expect("plain settings");
     suite(Arc::new(store), "scratch/").await;
 }
 

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use tarn_tests::disk::{self, Disk};
 use tarn_tests::proxy::Proxy;
-use tarn_tests::subject::Subject;
+use tarn_tests::subject::{Subject, private_dir};
 use tarn_tests::suite::{Behaviour, On};
 use tarn_tests::{behaviours, data};
 
@@ -99,7 +99,7 @@ fn on_a_small_disk(subject: &Subject<'_>) -> Option<(Disk, tarn_tests::mount::Mo
     let disk = Disk::new(64).unwrap();
     let mut plan = subject.plan().clone();
     plan.cache = disk.path().join("cache");
-    fs::create_dir(&plan.cache).unwrap();
+    private_dir(&plan.cache).unwrap();
     plan.dir = subject.scratch();
     let mount = plan.mount().unwrap();
     Some((disk, mount))
@@ -162,7 +162,7 @@ fn the_cache_keeps_its_budget(subject: &Subject<'_>) {
     let mut plan = subject.plan().clone().with(&["--cache-size", "64MiB"]);
     plan.dir = subject.scratch();
     plan.cache = plan.cache.with_file_name("small-cache");
-    fs::create_dir(&plan.cache).unwrap();
+    private_dir(&plan.cache).unwrap();
     let mount = plan.mount().unwrap();
     for round in 0..2 {
         for i in 0..10 {

@@ -34,7 +34,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
 /// Writes a file, ends the mount in some way, and finds the file again.
 fn ends_cleanly(subject: &Subject<'_>, end: impl FnOnce(&mount::Mount)) {
     fs::write(subject.path("f"), b"written before the end").unwrap();
-    let mut mount = subject.take_mount();
+    let mount = subject.take_mount();
     end(&mount);
     mount.must_end_cleanly().unwrap();
     assert_eq!(subject.bucket().get("f").unwrap(), b"written before the end");

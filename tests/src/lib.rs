@@ -1,6 +1,7 @@
 //! The test harness of tarn: servers, mounts, another S3 client, and the suites that tests are written in.
 //!
 //! - [`contract`] holds suites that every implementation of a seam must pass.
+//! - [`faulty`] is a proxy before an S3 server that breaks its answers by rule.
 //! - [`suite`] runs behaviours on every kind of [`subject`]: a plain local directory as the control, a mount with
 //!   passthrough, and a mount without it. What holds on the local directory must hold on the mounts.
 //! - [`server`] is a MinIO of this test run; [`foreign`] is a second, unrelated client of it (boto3).
@@ -12,6 +13,7 @@
 pub mod contract;
 pub mod data;
 pub mod disk;
+pub mod faulty;
 pub mod foreign;
 pub mod mapping;
 pub mod mount;

@@ -162,7 +162,7 @@ impl Mount {
     }
 
     /// Unmounts with the system's command and waits for a clean end.
-    pub fn unmount(mut self) -> Result<()> {
+    pub fn unmount(self) -> Result<()> {
         self.system_umount()?;
         self.must_end_cleanly()
     }
@@ -180,7 +180,7 @@ impl Mount {
     }
 
     /// Waits for the end, which must be a success that leaves no mount.
-    pub fn must_end_cleanly(&mut self) -> Result<()> {
+    pub fn must_end_cleanly(mut self) -> Result<()> {
         let status = self.wait()?;
         if !status.success() {
             bail!("tarn ended with {status}:\n{}", run::tail(&self.log()));

@@ -37,7 +37,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<Outcome> {
     let mut stderr = tempfile::tempfile().context("file for the errors")?;
     command.stdin(Stdio::null()).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
     // A group of its own, so that a kill reaches its children too.
-    let mut child = command.process_group(0).spawn().with_context(|| format!("start {command:?}"))?;
+    let mut child = command.process_group(0).spawn().with_context(|| format!("start {}", shown(command)))?;
     let ended = wait::exit(&mut child, limit)?;
     if ended.is_none() {
         kill_process_group(wait::pid(&child), Signal::KILL).context("kill a program that hangs")?;
@@ -47,7 +47,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<Outcome> {
     let (stdout, stderr) = (text(&mut stdout)?, text(&mut stderr)?);
     match ended {
         Some(status) => Ok(Outcome { status, stdout, stderr }),
-        None => bail!("hangs for {limit:?}: {command:?}\n{}\n{}", tail(&stdout), tail(&stderr)),
+        None => bail!("hangs for {limit:?}: {}\n{}\n{}", shown(command), tail(&stdout), tail(&stderr)),
     }
 }
 
@@ -55,9 +55,16 @@ pub fn run(command: &mut Command, limit: Duration) -> Result<Outcome> {
 pub fn must(command: &mut Command, limit: Duration) -> Result<String> {
     let outcome = run(command, limit)?;
     if !outcome.status.success() {
-        bail!("{}: {command:?}\n{}\n{}", outcome.status, tail(&outcome.stdout), tail(&outcome.stderr));
+        let (stdout, stderr) = (tail(&outcome.stdout), tail(&outcome.stderr));
+        bail!("{}: {}\n{stdout}\n{stderr}", outcome.status, shown(command));
     }
     Ok(outcome.stdout)
+}
+
+/// Program and arguments; not the environment, which holds keys.
+fn shown(command: &Command) -> String {
+    let arguments = command.get_args().map(|argument| format!(" {}", argument.to_string_lossy()));
+    format!("{}{}", command.get_program().to_string_lossy(), arguments.collect::<String>())
 }
 
 /// The last 60 lines.

@@ -33,10 +33,18 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server and waits until it is ready.
+    /// Starts a server on a disk of its own, if this user can mount one, and waits until it is ready.
     pub fn start() -> Result<Self> {
+        Self::start_on(if disk::is_root() { Some(Disk::new(DISK_MIB)?) } else { None })
+    }
+
+    /// Starts a server whose data lies in a temporary folder, for tests that store little.
+    pub fn start_small() -> Result<Self> {
+        Self::start_on(None)
+    }
+
+    fn start_on(disk: Option<Disk>) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("tarn-minio-").tempdir().context("folder for MinIO")?;
-        let disk = if disk::is_root() { Some(Disk::new(DISK_MIB)?) } else { None };
         let data = disk.as_ref().map_or_else(|| home.path().join("data"), |disk| disk.path().join("data"));
         std::fs::create_dir(&data)?;
         // The port is free now; should another program take it before MinIO does, MinIO ends and the next is tried.

@@ -9,6 +9,7 @@ use crate::mount::{Mount, MountPlan};
 use crate::server::Server;
 use crate::tree::{self, Tree};
 use anyhow::{Context, Result, ensure};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -100,7 +101,7 @@ impl<'a> Subject<'a> {
         let home = tempfile::Builder::new().prefix("tarn-mount-").tempdir()?;
         let (root, cache) = (home.path().join("mnt"), home.path().join("cache"));
         std::fs::create_dir(&root)?;
-        std::fs::create_dir(&cache)?;
+        private_dir(&cache)?;
         let bucket = format!("t{}-{}", std::process::id(), BUCKETS.fetch_add(1, Ordering::Relaxed));
         site.foreign.bucket(&bucket).create()?;
         let mut plan = MountPlan::new(&site.server, &bucket, &root, &cache).with(mode.options());
@@ -213,8 +214,14 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// Removes what is in a folder.
-pub fn empty(dir: &Path) -> Result<()> {
+/// Makes a folder that only its owner may use; tarn takes no other for its cache.
+pub fn private_dir(dir: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().mode(0o700).create(dir);
+    made.with_context(|| format!("make {}", dir.display()))
+}
+
+/// Removes what is in a cache.
+fn empty(dir: &Path) -> Result<()> {
     std::fs::remove_dir_all(dir).with_context(|| format!("empty {}", dir.display()))?;
-    std::fs::create_dir(dir).with_context(|| format!("empty {}", dir.display()))
+    private_dir(dir)
 }

@@ -59,7 +59,7 @@ impl Budget {
             usage: Mapping::new(&file, 1).map_err(failed)?,
             policy: Mutex::new(Policy::new(limit)),
             sweep: Mutex::new(()),
-            since_floor: AtomicU64::new(0),
+            since_floor: AtomicU64::new(FLOOR_INTERVAL),
             patience: AtomicU64::new(0),
         })
     }
@@ -121,8 +121,7 @@ impl Store {
     pub(crate) fn admit(&self, bytes: u64) -> bool {
         let budget = &self.budget;
         let since = budget.since_floor.fetch_add(bytes, Ordering::Relaxed);
-        let look = since >= FLOOR_INTERVAL || budget.patience.load(Ordering::Relaxed) > 0;
-        if budget.used().saturating_add(bytes) <= budget.limit && !look {
+        if budget.used().saturating_add(bytes) <= budget.limit && since < FLOOR_INTERVAL {
             return true;
         }
         self.excess(bytes) == 0 || self.make_room(bytes, 0)
@@ -148,14 +147,18 @@ impl Store {
         room
     }
 
-    /// By how much the store would be over its budget or under its floor with `bytes` more.
+    /// By how much the store would be over its budget or under its floor with `bytes` more. As long as it is,
+    /// the free space is looked at for every fill.
     fn excess(&self, bytes: u64) -> u64 {
         let budget = &self.budget;
-        budget.since_floor.store(0, Ordering::Relaxed);
         let over = budget.used().saturating_add(bytes).saturating_sub(budget.limit);
         // A disk that does not answer is not a reason to evict; writing to it will tell.
         let free = self.free_bytes().unwrap_or(u64::MAX);
-        over.max(budget.floor.saturating_add(bytes).saturating_sub(free))
+        let excess = over.max(budget.floor.saturating_add(bytes).saturating_sub(free));
+        if excess == 0 {
+            budget.since_floor.store(0, Ordering::Relaxed);
+        }
+        excess
     }
 
     /// Removes objects until `wanted` bytes are free or there is nothing to remove. Returns what it freed.

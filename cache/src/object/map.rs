@@ -9,6 +9,7 @@
 use crate::files;
 use crate::key::{BLOCK_SIZE, BlockIndex, ObjectId};
 use crate::mapping::Mapping;
+use crate::object::crc;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 use std::fs::File;
@@ -39,7 +40,7 @@ pub(crate) struct Boot(u64);
 impl Boot {
     /// From the kernel's boot id.
     pub(crate) fn new(boot_id: &str) -> Self {
-        Self(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, boot_id.trim().as_bytes()).max(1))
+        Self(crc::checksum(boot_id.trim().as_bytes()).max(1))
     }
 }
 

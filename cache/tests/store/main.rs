@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
 mod damage;
+mod disk;
 mod kill;
 mod objects;
 mod room;
 mod staged;
+mod storm;
 mod support;

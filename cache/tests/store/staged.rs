@@ -96,7 +96,10 @@ fn a_whole_object_is_taken_without_a_copy() {
     let store = bench.open();
     let object = store.object(&id("a", SIZE)).unwrap();
     fill_all(&object);
-    let Taken::Staged(staged) = store.take(object, &label("a")).unwrap() else { panic!("nobody shares it") };
+    let Taken::Staged(mut staged) = store.take(object, &label("a")).unwrap() else {
+        panic!("nobody shares it")
+    };
+    assert!(!staged.has_other_writers().unwrap());
     assert_eq!(std::fs::read(staged.path()).unwrap(), bytes(&id("a", SIZE)));
     assert_eq!(misses(&store.object(&id("a", SIZE)).unwrap()), [0, 1, 2], "the clean object is gone");
     staged.file().write_all_at(b"changed", 0).unwrap();
@@ -118,6 +121,9 @@ fn an_object_in_use_is_not_taken() {
     let Taken::Shared(object) = store.take(object, &label("a")).unwrap() else { panic!("used by another") };
     assert!(bench.files(".label").is_empty(), "a failed take leaves no staged file");
     assert_eq!(misses(&object), [0_u64; 0]);
+    let Taken::Shared(theirs) = other.take(theirs, &label("a")).unwrap() else {
+        panic!("the one who failed has kept its pin")
+    };
     drop(theirs);
     assert!(matches!(store.take(object, &label("a")).unwrap(), Taken::Staged(_)));
 }

@@ -79,7 +79,7 @@ pub enum Content {
     /// In the bucket, perhaps cached: nothing to lose here.
     Remote(Arc<RemoteFile>),
     /// In a staged file: more than the bucket has, or about to be.
-    Staged(Stage),
+    Staged(Box<Stage>),
 }
 
 /// One version of an object, open here.
@@ -143,6 +143,8 @@ pub struct Committed {
     pub stamp: Stamp,
     /// [`Stage::writes`] at that time.
     pub writes: u64,
+    /// CRC64NVME of all bytes, where it is known.
+    pub crc64nvme: Option<u64>,
     /// CRC64NVME of each block, if the file was read whole.
     pub crcs: Option<Arc<Vec<u64>>>,
 }

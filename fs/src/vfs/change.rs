@@ -69,7 +69,7 @@ impl Vfs {
             ctime: posix.mtime,
             described: true,
             headers: Headers::default(),
-            content: Content::Staged(stage),
+            content: Content::Staged(Box::new(stage)),
             posix_changed: false,
             handles: Handles::default(),
             serving: Serving::Idle,

@@ -54,7 +54,7 @@ impl Vfs {
         let Content::Staged(stage) = &state.content else { return Ok(None) };
         // A removed file has no key: its bytes go with the last handle.
         let Ok(key) = self.table.key(ino) else { return Ok(None) };
-        let (stage, stamp) = (stage.clone(), Stamp::of(stage.file.staged.file())?);
+        let (stage, stamp) = (Stage::clone(stage), Stamp::of(stage.file.staged.file())?);
         let posix = Posix { mtime: stamp.modified(), ..state.posix };
         state.posix = posix;
         let (headers, posix_changed) = (state.headers.clone(), state.posix_changed);
@@ -65,14 +65,21 @@ impl Vfs {
         let Snapshot { key, stage, stamp, posix, mut headers, posix_changed } = snapshot;
         meta::write(&posix, &mut headers);
         let unchanged = is_unchanged(&stage, &stamp).await?;
-        let (version, crcs) = match (&stage.base, unchanged) {
+        let known = || {
+            let committed = stage.committed.as_ref();
+            (committed.and_then(|known| known.crc64nvme), committed.and_then(|known| known.crcs.clone()))
+        };
+        let (version, (crc64nvme, crcs)) = match (&stage.base, unchanged) {
             (Some(base), true) if posix_changed || headers != file.state.lock().headers => {
-                let version = self.copy_onto_itself(ino, &RemoteFile::new(base.clone()), headers.clone()).await?;
-                (version.version.clone(), stage.committed.as_ref().and_then(|committed| committed.crcs.clone()))
+                let copied = self.copy_onto_itself(ino, &RemoteFile::new(base.clone()), headers.clone()).await?;
+                (copied.version.clone(), known())
             }
-            (Some(base), true) => (base.clone(), stage.committed.as_ref().and_then(|c| c.crcs.clone())),
+            (Some(base), true) => (base.clone(), known()),
             (Some(_), false) | (None, _) => match self.upload(ino, &key, &stage, &stamp, &headers).await {
-                Ok(sent) => sent,
+                Ok((version, crcs)) => {
+                    let crc64nvme = crcs.as_ref().map(|crcs| whole_crc(crcs, stamp.size));
+                    (version, (crc64nvme, crcs))
+                }
                 Err(error) if error.store_kind() == Some(ErrorKind::Precondition) => {
                     return Err(self.conflict(ino, file, &key, &stage, &headers).await);
                 }
@@ -97,7 +104,7 @@ impl Vfs {
                 }
             }
             current.base = Some(version);
-            current.committed = Some(Committed { stamp, writes: stage.writes, crcs });
+            current.committed = Some(Committed { stamp, writes: stage.writes, crc64nvme, crcs });
             current.copied = None;
         }
         Ok(())
@@ -235,9 +242,9 @@ async fn is_unchanged(stage: &Stage, stamp: &Stamp) -> Result<bool> {
     if committed.stamp.proves_unchanged(stamp) {
         return Ok(true);
     }
-    match &committed.crcs {
-        Some(crcs) if committed.stamp.size == stamp.size => {
-            Ok(checksums(stage, stamp.size).await?.as_slice() == crcs.as_slice())
+    match committed.crc64nvme {
+        Some(crc64nvme) if committed.stamp.size == stamp.size => {
+            Ok(whole_crc(&checksums(stage, stamp.size).await?, stamp.size) == crc64nvme)
         }
         Some(_) | None => Ok(false),
     }
@@ -268,7 +275,7 @@ fn crc(block: &[u8]) -> u64 {
 }
 
 /// CRC64NVME of a whole file from those of its blocks.
-fn whole_crc(crcs: &[u64], size: u64) -> u64 {
+pub(super) fn whole_crc(crcs: &[u64], size: u64) -> u64 {
     let algorithm = crc_fast::CrcAlgorithm::Crc64Nvme;
     let mut left = size;
     crcs.iter().fold(crc(&[]), |whole, block| {

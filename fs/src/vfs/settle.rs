@@ -1,6 +1,6 @@
 //! The end of a file's work: the last writer's release, promotion into the clean store, the drain at unmount.
 
-use super::commit::{blocking, checksums};
+use super::commit::{blocking, checksums, whole_crc};
 use super::handle::Handle;
 use super::open::uncount;
 use super::Vfs;
@@ -82,9 +82,9 @@ impl Vfs {
     /// A mapping may have written without moving the times: then only checksums tell.
     async fn distrust_times(&self, file: &File) -> Result<()> {
         let Content::Staged(stage) = file.state.lock().content.clone() else { return Ok(()) };
-        let Some(Committed { crcs: Some(crcs), stamp, .. }) = &stage.committed else { return Ok(()) };
+        let Some(Committed { crc64nvme: Some(crc64nvme), stamp, .. }) = &stage.committed else { return Ok(()) };
         let now = Stamp::of(stage.file.staged.file())?;
-        if now.size != stamp.size || checksums(&stage, now.size).await?.as_slice() == crcs.as_slice() {
+        if now.size != stamp.size || whole_crc(&checksums(&stage, now.size).await?, now.size) == *crc64nvme {
             return Ok(());
         }
         if let Content::Staged(stage) = &mut file.state.lock().content {

@@ -1,5 +1,6 @@
 //! Making a file writable: its bytes get a staged file on the local disk.
 
+use super::commit::whole_crc;
 use super::open::is_outdated;
 use super::{Vfs, WHOLE_MAX};
 use crate::error::{Error, Result};
@@ -12,8 +13,8 @@ use tarn_cache::{Access, Staged, Taken};
 enum Start {
     /// With nothing in it.
     Emptied,
-    /// With the object's bytes.
-    Same,
+    /// With the object's bytes, and their checksum.
+    Same { crc64nvme: Option<u64> },
     /// As a layer over the object.
     Over(Overlay),
 }
@@ -42,8 +43,9 @@ impl Vfs {
         }
         if target.object.is_whole() {
             drop(target);
+            let crc64nvme = target_crc(&remote);
             let staged = self.take_whole(inode, &remote, passed)?;
-            let start = if truncate { Start::Emptied } else { Start::Same };
+            let start = if truncate { Start::Emptied } else { Start::Same { crc64nvme } };
             return self.install(file, &remote, staged, start);
         }
         let staged = self.new_stage(inode, &remote)?;
@@ -83,27 +85,27 @@ impl Vfs {
 
     fn install(&self, file: &File, remote: &RemoteFile, staged: Staged, start: Start) -> Result<()> {
         let mut state = file.state.lock();
-        let (overlay, same) = match start {
+        let (overlay, same, crc64nvme) = match start {
             Start::Emptied => {
                 staged.file().set_len(0)?;
-                (None, remote.version.size == 0)
+                (None, remote.version.size == 0, Some(whole_crc(&[], 0)))
             }
-            Start::Same => (None, true),
-            Start::Over(overlay) => (Some(overlay), true),
+            Start::Same { crc64nvme } => (None, true, crc64nvme),
+            Start::Over(overlay) => (Some(overlay), true, None),
         };
         if same {
             // The kernel shows the staged file's own time from now on, and an open changes no time.
             staged.file().set_times(std::fs::FileTimes::new().set_modified(state.posix.mtime))?;
         }
         let stamp = Stamp::of(staged.file())?;
-        state.content = Content::Staged(Stage {
+        state.content = Content::Staged(Box::new(Stage {
             file: Arc::new(StagedFile { staged }),
             base: Some(remote.version.clone()),
-            committed: same.then_some(Committed { stamp, writes: 0, crcs: None }),
+            committed: same.then_some(Committed { stamp, writes: 0, crc64nvme, crcs: None }),
             overlay,
             writes: 0,
             copied: None,
-        });
+        }));
         Ok(())
     }
 
@@ -124,8 +126,10 @@ impl Vfs {
             let state = file.state.lock();
             let remote = match &state.content {
                 Content::Remote(remote) => Arc::clone(remote),
-                Content::Staged(Stage { overlay: Some(overlay), .. }) => Arc::clone(&overlay.base),
-                Content::Staged(_) => return Ok(()),
+                Content::Staged(stage) => match &stage.overlay {
+                    Some(overlay) => Arc::clone(&overlay.base),
+                    None => return Ok(()),
+                },
             };
             (remote, !state.handles.none())
         };
@@ -138,6 +142,10 @@ impl Vfs {
             result => result,
         }
     }
+}
+
+fn target_crc(remote: &RemoteFile) -> Option<u64> {
+    remote.object.lock().as_ref().and_then(|object| object.crc64nvme())
 }
 
 /// Copies on the local disk, sharing blocks where the file system can.

@@ -5,7 +5,7 @@ use super::plan::{PartPlan, Piece};
 use crate::error::{Error, Result};
 use crate::name::Key;
 use crate::store::{
-    CompleteRequest, Condition, ETag, ErrorKind, Headers, ObjectStore, Part, PartSource, Upload, Version,
+    CompleteRequest, Condition, ETag, ErrorKind, Headers, ObjectStore, Part, PartKinds, PartSource, Upload, Version,
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -70,7 +70,9 @@ impl Uploader {
             let version = self.store.put(job.key, body, job.headers, job.condition).await?;
             return Ok(Uploaded { version });
         }
-        let upload = self.store.create_upload(job.key, job.headers).await?;
+        let copies = job.parts.iter().any(|part| part.piece == Piece::Copy);
+        let kinds = if copies { PartKinds::Copied } else { PartKinds::Sent };
+        let upload = self.store.create_upload(job.key, job.headers, kinds).await?;
         match self.send(&upload, &job).await {
             Ok(version) => Ok(Uploaded { version }),
             Err(error) => {

@@ -114,8 +114,10 @@ fn region(config: &S3Config, foreign: bool) -> RegionProviderChain {
         .or_else(Region::from_static(DEFAULT_REGION))
 }
 
+/// The standard mode backs off from a `SlowDown` with growing, jittered pauses. The adaptive one limits the rate of the
+/// whole client to what it sent before: one `SlowDown` after a quiet minute and every request waits for seconds.
 fn retries(config: &S3Config) -> RetryConfig {
-    RetryConfig::adaptive()
+    RetryConfig::standard()
         .with_max_attempts(config.max_attempts.max(1))
         .with_initial_backoff(Duration::from_millis(100))
         .with_max_backoff(Duration::from_secs(5))

@@ -1,0 +1,288 @@
+//! The file system on the memory store, without a kernel.
+
+mod requests;
+mod versions;
+
+use super::*;
+use crate::name::Key;
+use crate::store::{Condition, Counts, GetRequest, Headers, MemoryOptions, MemoryStore, ObserveStore};
+use bytes::Bytes;
+use futures::TryStreamExt;
+use std::ffi::OsStr;
+use tarn_cache::StoreOptions;
+
+/// A mounted bucket of its own.
+pub(super) struct World {
+    pub(super) vfs: Arc<Vfs>,
+    pub(super) store: Arc<ObserveStore>,
+    dir: tempfile::TempDir,
+}
+
+pub(super) const CALLER: Caller = Caller { uid: 0, gid: 0 };
+pub(super) const WRITE: OpenFlags = OpenFlags { write: true, truncate: false, exclusive: false };
+pub(super) const READ: OpenFlags = OpenFlags { write: false, truncate: false, exclusive: false };
+
+impl World {
+    pub(super) fn new() -> Self {
+        Self::with_ttl(Duration::from_secs(3600))
+    }
+
+    /// A lifetime of zero asks the store for everything anew.
+    pub(super) fn with_ttl(attr_ttl: Duration) -> Self {
+        let memory = MemoryStore::with_options(MemoryOptions::default());
+        let store = Arc::new(ObserveStore::new(Arc::new(memory)));
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let vfs = mount(&store, &dir.path().join("cache"), attr_ttl);
+        Self { vfs, store, dir }
+    }
+
+    /// The same bucket from another mount with a cache of its own.
+    pub(super) fn elsewhere(&self) -> Arc<Vfs> {
+        mount(&self.store, &self.dir.path().join("other"), Duration::ZERO)
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        self.store.counts()
+    }
+
+    /// Another client puts an object.
+    pub(super) async fn put(&self, key: &str, body: impl Into<Bytes>) {
+        let headers = Headers::default();
+        self.store.put(&parse(key), body.into(), &headers, Condition::Always).await.expect("put");
+    }
+
+    /// What another client reads; `None` if there is no object.
+    pub(super) async fn object(&self, key: &str) -> Option<Vec<u8>> {
+        let got = self.store.get(&parse(key), GetRequest { range: None, if_match: None }).await.ok()?;
+        let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
+        Some(chunks.concat())
+    }
+
+    pub(super) async fn lookup(&self, path: &str) -> Result<Ino> {
+        lookup(&self.vfs, path).await
+    }
+
+    /// Makes a file, writes, closes.
+    pub(super) async fn write_file(&self, path: &str, body: &[u8]) -> Ino {
+        let (parent, name) = self.split(path).await;
+        let made = self.vfs.create(parent, name, 0o644, CALLER, WRITE, false).await;
+        let (entry, opened) = made.expect("create");
+        self.vfs.write(opened.fh, 0, body).expect("write");
+        self.close(opened.fh).await;
+        entry.attr.ino
+    }
+
+    pub(super) async fn close(&self, fh: u64) {
+        self.vfs.flush(fh).await.expect("flush");
+        self.vfs.release(fh).await.expect("release");
+    }
+
+    /// Opens, reads all, closes.
+    pub(super) async fn read_file(&self, path: &str) -> Result<Vec<u8>> {
+        read_file(&self.vfs, path).await
+    }
+
+    pub(super) async fn split<'a>(&self, path: &'a str) -> (Ino, &'a OsStr) {
+        let (directory, name) = path.rsplit_once('/').unwrap_or(("", path));
+        (self.lookup(directory).await.expect("the directory"), OsStr::new(name))
+    }
+}
+
+fn mount(store: &Arc<ObserveStore>, cache: &std::path::Path, attr_ttl: Duration) -> Arc<Vfs> {
+    let options =
+        StoreOptions { dir: cache.to_owned(), max_bytes: 1 << 30, min_free_bytes: 0, boot_id: None };
+    Vfs::new(VfsParts {
+        store: Arc::clone(store) as Arc<dyn ObjectStore>,
+        cache: Cache::open(options).expect("a local store"),
+        bucket: BucketId::new("test"),
+        options: Options {
+            prefix: Prefix::default(),
+            uid: 0,
+            gid: 0,
+            file_mode: 0o644,
+            dir_mode: 0o755,
+            read_only: false,
+            attr_ttl,
+            part_size: 5 << 20,
+            memory_limit: 64 << 20,
+            max_requests: 8,
+            host: "here".into(),
+        },
+        runtime: tokio::runtime::Handle::current(),
+    })
+}
+
+pub(super) async fn lookup(vfs: &Arc<Vfs>, path: &str) -> Result<Ino> {
+    let mut ino = Ino::ROOT;
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        ino = vfs.lookup(ino, OsStr::new(name)).await?.attr.ino;
+    }
+    Ok(ino)
+}
+
+pub(super) async fn read_file(vfs: &Arc<Vfs>, path: &str) -> Result<Vec<u8>> {
+    let ino = lookup(vfs, path).await?;
+    let opened = vfs.open(ino, READ, false).await?;
+    let size = usize::try_from(vfs.getattr(ino).await?.size).expect("small");
+    let bytes = vfs.read(opened.fh, 0, size + 10).await?;
+    vfs.flush(opened.fh).await?;
+    vfs.release(opened.fh).await?;
+    Ok(bytes.to_vec())
+}
+
+fn parse(key: &str) -> Key {
+    Key::parse(key).expect("a plain key")
+}
+
+pub(super) async fn names(vfs: &Arc<Vfs>, path: &str) -> Vec<String> {
+    let fh = vfs.opendir(lookup(vfs, path).await.expect("directory")).expect("opendir");
+    let mut names = Vec::new();
+    let take = |entry: DirEntry<'_>| {
+        names.push(entry.name.to_str().expect("utf-8").to_owned());
+        false
+    };
+    vfs.readdir(fh, 0, take).await.expect("readdir");
+    vfs.releasedir(fh).expect("releasedir");
+    names.retain(|name| name != "." && name != "..");
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn a_closed_file_is_a_plain_object() {
+    let world = World::new();
+    world.write_file("a.txt", b"hello").await;
+    assert_eq!(world.object("a.txt").await.as_deref(), Some(&b"hello"[..]));
+    assert_eq!(world.read_file("a.txt").await.expect("read"), b"hello");
+}
+
+#[tokio::test]
+async fn an_empty_file_is_an_empty_object() {
+    let world = World::new();
+    world.write_file("empty", b"").await;
+    assert_eq!(world.object("empty").await.as_deref(), Some(&b""[..]));
+}
+
+#[tokio::test]
+async fn an_object_put_by_others_is_a_file() {
+    let world = World::new();
+    world.put("d/e/f", "x".repeat(10)).await;
+    assert_eq!(names(&world.vfs, "").await, ["d"]);
+    assert_eq!(names(&world.vfs, "d").await, ["e"]);
+    assert_eq!(world.read_file("d/e/f").await.expect("read"), b"xxxxxxxxxx");
+}
+
+#[tokio::test]
+async fn a_large_object_is_changed_by_parts() {
+    let world = World::new();
+    let mut body: Vec<u8> = (0..21u32 << 20).map(|at| (at / 977) as u8).collect();
+    world.put("big", body.clone()).await;
+    let ino = world.lookup("big").await.expect("there");
+    let opened = world.vfs.open(ino, WRITE, false).await.expect("open");
+    for at in [3usize, 11 << 20, body.len() - 2] {
+        world.vfs.write(opened.fh, at as u64, b"NEW").expect("write");
+        body.resize(body.len().max(at + 3), 0);
+        body[at..at + 3].copy_from_slice(b"NEW");
+    }
+    assert_eq!(world.vfs.read(opened.fh, 0, 100).await.expect("read")[..], body[..100]);
+    world.close(opened.fh).await;
+    assert!(world.object("big").await == Some(body.clone()), "the object has old and new bytes");
+    assert!(world.read_file("big").await.expect("read") == body);
+}
+
+#[tokio::test]
+async fn truncation_by_path_reaches_the_bucket() {
+    let world = World::new();
+    world.put("f", "0123456789").await;
+    let ino = world.lookup("f").await.expect("there");
+    let set = |size| SetAttr { size: Some(size), ..SetAttr::default() };
+    assert_eq!(world.vfs.setattr(ino, set(4)).await.expect("shrink").size, 4);
+    assert_eq!(world.object("f").await.as_deref(), Some(&b"0123"[..]));
+    world.vfs.setattr(ino, set(6)).await.expect("grow");
+    assert_eq!(world.object("f").await.as_deref(), Some(&b"0123\0\0"[..]));
+}
+
+#[tokio::test]
+async fn mode_and_time_survive_in_the_object() {
+    let world = World::new();
+    let ino = world.write_file("tool", b"#!/bin/sh").await;
+    let mtime = std::time::UNIX_EPOCH + Duration::new(1_234_567_890, 123);
+    let set = SetAttr { mode: Some(0o755), mtime: Some(mtime), ..SetAttr::default() };
+    world.vfs.setattr(ino, set).await.expect("setattr");
+    let other = world.elsewhere();
+    let attr = other.lookup(Ino::ROOT, OsStr::new("tool")).await.expect("lookup").attr;
+    assert_eq!((attr.posix.mode, attr.posix.mtime), (0o755, mtime));
+}
+
+#[tokio::test]
+async fn a_removed_open_file_stays_readable() {
+    let world = World::new();
+    let body = vec![7; 9 << 20];
+    world.put("f", body.clone()).await;
+    let ino = world.lookup("f").await.expect("there");
+    let opened = world.vfs.open(ino, READ, false).await.expect("open");
+    world.vfs.unlink(Ino::ROOT, OsStr::new("f")).await.expect("unlink");
+    assert!(world.object("f").await.is_none());
+    assert!(world.vfs.read(opened.fh, 0, body.len()).await.expect("read") == body);
+    assert!(matches!(world.lookup("f").await, Err(Error::NotFound)));
+    world.vfs.release(opened.fh).await.expect("release");
+}
+
+#[tokio::test]
+async fn a_directory_without_marker_outlives_its_last_file() {
+    let world = World::with_ttl(Duration::ZERO);
+    world.put("d/f", "x").await;
+    let directory = world.lookup("d").await.expect("implicit");
+    world.vfs.unlink(directory, OsStr::new("f")).await.expect("unlink");
+    assert_eq!(names(&world.elsewhere(), "").await, ["d"]);
+    world.vfs.rmdir(Ino::ROOT, OsStr::new("d")).await.expect("rmdir");
+    assert_eq!(names(&world.elsewhere(), "").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_renamed_directory_moves_every_key() {
+    let world = World::new();
+    for index in 0..30 {
+        world.put(&format!("old/sub/{index}"), index.to_string()).await;
+    }
+    world.vfs.rename((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")), RenameMode::Replace).await.expect("rename");
+    assert_eq!(names(&world.elsewhere(), "").await, ["new"]);
+    assert_eq!(names(&world.vfs, "new/sub").await.len(), 30);
+    assert_eq!(world.read_file("new/sub/17").await.expect("read"), b"17");
+}
+
+#[tokio::test]
+async fn write_temp_and_rename_over_keeps_the_reader() {
+    let world = World::new();
+    world.write_file("f", b"old").await;
+    let ino = world.lookup("f").await.expect("there");
+    let reader = world.vfs.open(ino, READ, false).await.expect("open");
+    world.write_file("f.tmp", b"newer").await;
+    world.vfs.rename((Ino::ROOT, OsStr::new("f.tmp")), (Ino::ROOT, OsStr::new("f")), RenameMode::Replace).await.expect("rename");
+    assert_eq!(world.vfs.read(reader.fh, 0, 10).await.expect("read")[..], b"old"[..]);
+    assert_eq!(world.read_file("f").await.expect("read"), b"newer");
+    assert_eq!(names(&world.vfs, "").await, ["f"]);
+}
+
+#[tokio::test]
+async fn an_open_dirty_file_is_uploaded_under_its_last_name() {
+    let world = World::new();
+    let made = world.vfs.create(Ino::ROOT, OsStr::new("a"), 0o644, CALLER, WRITE, false).await;
+    let (_, opened) = made.expect("create");
+    world.vfs.write(opened.fh, 0, b"data").expect("write");
+    world.vfs.rename((Ino::ROOT, OsStr::new("a")), (Ino::ROOT, OsStr::new("b")), RenameMode::Replace).await.expect("rename");
+    world.close(opened.fh).await;
+    assert_eq!(world.object("b").await.as_deref(), Some(&b"data"[..]));
+    assert!(world.object("a").await.is_none());
+}
+
+#[tokio::test]
+async fn symbolic_links_are_kept() {
+    let world = World::new();
+    let link = world.vfs.symlink(Ino::ROOT, OsStr::new("l"), OsStr::new("to/there"), CALLER).await;
+    let ino = link.expect("symlink").attr.ino;
+    assert_eq!(world.vfs.readlink(ino).await.expect("readlink")[..], b"to/there"[..]);
+    let other = world.elsewhere();
+    let attr = other.lookup(Ino::ROOT, OsStr::new("l")).await.expect("lookup").attr;
+    assert_eq!(attr.posix.kind, crate::meta::Kind::Symlink);
+}

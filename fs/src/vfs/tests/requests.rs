@@ -1,0 +1,116 @@
+//! What operations cost in requests.
+
+use super::*;
+use crate::store::Op;
+
+/// The requests made by `work`, as `(operation, count)`.
+async fn cost(world: &World, work: impl Future<Output = ()>) -> Vec<(Op, u64)> {
+    let before = world.counts();
+    work.await;
+    let after = world.counts();
+    let all = [
+        Op::Head,
+        Op::Get,
+        Op::Put,
+        Op::Copy,
+        Op::Delete,
+        Op::List,
+        Op::CreateUpload,
+        Op::UploadPart,
+        Op::CompleteUpload,
+        Op::AbortUpload,
+    ];
+    all.into_iter().map(|op| (op, after.of(op) - before.of(op))).filter(|(_, count)| *count > 0).collect()
+}
+
+#[tokio::test]
+async fn reading_a_known_small_file_is_one_get() {
+    let world = World::new();
+    world.put("f", "x".repeat(4096)).await;
+    world.lookup("f").await.expect("known");
+    let read = async { drop(world.read_file("f").await.expect("read")) };
+    assert_eq!(cost(&world, read).await, [(Op::Get, 1)]);
+    let again = async { drop(world.read_file("f").await.expect("read")) };
+    assert_eq!(cost(&world, again).await, []);
+}
+
+#[tokio::test]
+async fn opening_an_unknown_file_never_lists() {
+    let world = World::new();
+    world.put("f", "x").await;
+    let read = async { drop(world.read_file("f").await.expect("read")) };
+    assert_eq!(cost(&world, read).await, [(Op::Head, 1), (Op::Get, 1)]);
+}
+
+#[tokio::test]
+async fn a_new_file_in_a_directory_made_here_is_one_put() {
+    let world = World::new();
+    world.vfs.mkdir(Ino::ROOT, OsStr::new("d"), 0o755, CALLER).await.expect("mkdir");
+    let write = async {
+        world.write_file("d/f", b"data").await;
+    };
+    assert_eq!(cost(&world, write).await, [(Op::Put, 1)]);
+}
+
+#[tokio::test]
+async fn a_written_file_is_read_without_a_request() {
+    let world = World::new();
+    world.write_file("f", b"data").await;
+    let read = async { drop(world.read_file("f").await.expect("read")) };
+    assert_eq!(cost(&world, read).await, []);
+}
+
+#[tokio::test]
+async fn many_misses_in_a_directory_cost_one_listing() {
+    let world = World::new();
+    world.put("d/there", "x").await;
+    let directory = world.lookup("d").await.expect("there");
+    let misses = async {
+        for index in 0..50 {
+            let name = format!("missing-{index}");
+            assert!(matches!(world.vfs.lookup(directory, OsStr::new(&name)).await, Err(Error::NotFound)));
+        }
+    };
+    assert_eq!(cost(&world, misses).await, [(Op::Head, 1), (Op::List, 1)]);
+}
+
+#[tokio::test]
+async fn a_large_sequential_read_takes_large_ranges() {
+    let world = World::new();
+    world.put("big", vec![3; 64 << 20]).await;
+    let ino = world.lookup("big").await.expect("there");
+    let opened = world.vfs.open(ino, READ, false).await.expect("open");
+    let read = async {
+        for at in 0..512u64 {
+            world.vfs.read(opened.fh, at << 17, 1 << 17).await.expect("read");
+        }
+    };
+    let gets = cost(&world, read).await;
+    assert!(matches!(gets[..], [(Op::Get, 8..=24)]), "{gets:?}");
+}
+
+#[tokio::test]
+async fn a_random_read_fetches_one_block() {
+    let world = World::new();
+    world.put("big", vec![3; 64 << 20]).await;
+    let ino = world.lookup("big").await.expect("there");
+    let opened = world.vfs.open(ino, READ, false).await.expect("open");
+    let before = world.counts();
+    world.vfs.read(opened.fh, 40 << 20, 4096).await.expect("read");
+    assert_eq!(world.counts().of(Op::Get) - before.of(Op::Get), 1);
+    assert_eq!(world.counts().received - before.received, tarn_cache::BLOCK_SIZE);
+}
+
+#[tokio::test]
+async fn a_copy_of_a_large_object_is_made_by_the_server() {
+    let world = World::new();
+    world.put("big", vec![5; 12 << 20]).await;
+    let source = world.lookup("big").await.expect("there");
+    let from = world.vfs.open(source, READ, false).await.expect("open");
+    let made = world.vfs.create(Ino::ROOT, OsStr::new("copy"), 0o644, CALLER, WRITE, false).await;
+    let (_, to) = made.expect("create");
+    assert_eq!(world.vfs.copy_file_range((from.fh, 0), (to.fh, 0), u64::MAX).await.expect("copy"), 12 << 20);
+    let close = world.close(to.fh);
+    assert_eq!(cost(&world, close).await, [(Op::Copy, 1)]);
+    assert!(world.object("copy").await == Some(vec![5; 12 << 20]));
+}

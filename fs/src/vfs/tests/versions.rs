@@ -1,0 +1,86 @@
+//! What happens when somebody else changes the bucket.
+
+use super::*;
+
+#[tokio::test]
+async fn an_open_handle_keeps_its_version() {
+    let world = World::with_ttl(Duration::ZERO);
+    world.put("f", "first").await;
+    let old = world.lookup("f").await.expect("there");
+    let reader = world.vfs.open(old, READ, false).await.expect("open");
+    world.put("f", "second!").await;
+    assert_eq!(world.vfs.read(reader.fh, 0, 10).await.expect("read")[..], b"first"[..]);
+    let new = world.lookup("f").await.expect("there");
+    assert_ne!(new, old, "a new version has a new inode while the old one is open");
+    assert_eq!(world.read_file("f").await.expect("read"), b"second!");
+    world.vfs.release(reader.fh).await.expect("release");
+}
+
+#[tokio::test]
+async fn a_replaced_object_that_is_not_cached_is_stale_and_never_mixed() {
+    let world = World::with_ttl(Duration::ZERO);
+    world.put("f", vec![1; 20 << 20]).await;
+    let ino = world.lookup("f").await.expect("there");
+    let reader = world.vfs.open(ino, READ, false).await.expect("open");
+    world.vfs.read(reader.fh, 0, 4096).await.expect("first block");
+    world.put("f", vec![2; 20 << 20]).await;
+    let error = world.vfs.read(reader.fh, 19 << 20, 4096).await.expect_err("another version");
+    assert!(matches!(error, Error::Stale(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_conflict_keeps_both_sides() {
+    let world = World::with_ttl(Duration::ZERO);
+    world.put("f", "base").await;
+    let ino = world.lookup("f").await.expect("there");
+    let writer = world.vfs.open(ino, WRITE, false).await.expect("open");
+    world.vfs.write(writer.fh, 0, b"OURS").expect("write");
+    world.put("f", "theirs").await;
+    let error = world.vfs.flush(writer.fh).await.expect_err("conflict");
+    assert!(matches!(error, Error::Stale(_)), "{error}");
+    world.vfs.release(writer.fh).await.expect("release");
+    assert_eq!(world.object("f").await.as_deref(), Some(&b"theirs"[..]));
+    let all = names(&world.vfs, "").await;
+    let kept = all.iter().find(|name| name.starts_with("f.conflict-here-")).expect("a kept copy");
+    assert_eq!(world.object(kept).await.as_deref(), Some(&b"OURS"[..]));
+}
+
+#[tokio::test]
+async fn two_creators_of_one_name_keep_both_files() {
+    let world = World::new();
+    let made = world.vfs.create(Ino::ROOT, OsStr::new("f"), 0o644, CALLER, WRITE, false).await;
+    let (_, opened) = made.expect("create");
+    world.vfs.write(opened.fh, 0, b"ours").expect("write");
+    world.put("f", "theirs").await;
+    assert!(matches!(world.vfs.flush(opened.fh).await, Err(Error::Stale(_))));
+    assert_eq!(world.object("f").await.as_deref(), Some(&b"theirs"[..]));
+    assert_eq!(names(&world.elsewhere(), "").await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_unchanged_file_opened_for_writing_is_not_uploaded() {
+    let world = World::new();
+    world.write_file("f", b"same").await;
+    let ino = world.lookup("f").await.expect("there");
+    let before = world.counts();
+    let opened = world.vfs.open(ino, WRITE, false).await.expect("open");
+    world.close(opened.fh).await;
+    assert_eq!(world.counts().total(), before.total());
+}
+
+#[tokio::test]
+async fn foreign_metadata_survives_a_rewrite() {
+    let world = World::new();
+    let mut headers = Headers { content_type: Some("text/x-poem".into()), ..Headers::default() };
+    headers.user.insert("team".into(), "blue".into());
+    let key = super::parse("f");
+    world.store.put(&key, Bytes::from_static(b"roses"), &headers, Condition::Always).await.expect("put");
+    let ino = world.lookup("f").await.expect("there");
+    let opened = world.vfs.open(ino, WRITE, false).await.expect("open");
+    world.vfs.write(opened.fh, 0, b"R").expect("write");
+    world.close(opened.fh).await;
+    let info = world.store.head(&key).await.expect("head");
+    assert_eq!(world.object("f").await.as_deref(), Some(&b"Roses"[..]));
+    assert_eq!(info.headers.content_type.as_deref(), Some("text/x-poem"));
+    assert_eq!(info.headers.user.get("team").map(String::as_str), Some("blue"));
+}
