@@ -56,7 +56,8 @@ struct Demo {
 async fn open(server: &EmbeddedServer, dir: &Path, scratch: &Path) -> Result<Demo, Failure> {
     let config = config(&scratch.join("cache"))?;
     let point = checks::check(dir, &config)?;
-    let opened = mount::open::open_with(config.clone(), server.config(), tokio::runtime::Handle::current()).await?;
+    let opened =
+        mount::open::open_with(config.clone(), server.config(), tokio::runtime::Handle::current()).await?;
     let request = MountRequest {
         dir: point.dir,
         source: OptionText::escape(&config.source.to_string()),
@@ -82,7 +83,8 @@ fn config(cache: &Path) -> Result<Config, Failure> {
         xdg_cache_home: None,
         home: None,
     };
-    let built = Layers::merge(&input, &world).and_then(|layers| Config::build(&format!("s3://{BUCKET}"), &layers, &caller));
+    let built = Layers::merge(&input, &world)
+        .and_then(|layers| Config::build(&format!("s3://{BUCKET}"), &layers, &caller));
     built.map_err(|error| Failure::new(&error))
 }
 
@@ -115,7 +117,12 @@ async fn make_tour(server: &EmbeddedServer, scratch: &Path) -> Result<(), Failur
     let demo = open(server, &dir, scratch).await?;
     let client: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(server.config()).await?);
     let places = tour::Places { mount: demo.session.dir().to_owned(), plain: scratch.join("plain") };
-    writeln!(std::io::stdout(), "An S3 server on {}, its bucket mounted at {}\n", server.endpoint(), dir.display())?;
+    writeln!(
+        std::io::stdout(),
+        "An S3 server on {}, its bucket mounted at {}\n",
+        server.endpoint(),
+        dir.display()
+    )?;
     let runtime = tokio::runtime::Handle::current();
     let walk = tokio::task::spawn_blocking(move || tour::walk(&places, &*client, &runtime));
     let walked = tokio::select! {

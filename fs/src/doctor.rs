@@ -33,7 +33,11 @@ pub fn run(config: &Config) -> Result<(), Failure> {
     let failed = lines.iter().filter(|line| line.status == Status::Fail).count();
     let degraded = lines.iter().filter(|line| line.status == Status::Degraded).count();
     writeln!(out, "{} checks, {degraded} degraded, {failed} failed", lines.len())?;
-    if failed == 0 { Ok(()) } else { Err(Failure::text(format!("{failed} checks failed for {}", config.source))) }
+    if failed == 0 {
+        Ok(())
+    } else {
+        Err(Failure::text(format!("{failed} checks failed for {}", config.source)))
+    }
 }
 
 fn addressing(config: &Config) -> Line {

@@ -68,7 +68,6 @@ macro_rules! failure_from {
 }
 failure_from!(
     tarn_cache::Error,
-    
     checks::CheckError,
     session::SessionError,
     std::io::Error,

@@ -30,7 +30,11 @@ pub(super) struct Places {
 }
 
 /// Walks the whole tour; an error if a byte differs.
-pub(super) fn walk(places: &Places, client: &dyn ObjectStore, runtime: &tokio::runtime::Handle) -> Result<(), Failure> {
+pub(super) fn walk(
+    places: &Places,
+    client: &dyn ObjectStore,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(), Failure> {
     let Places { mount, plain } = places;
     let source = tree::collect(plain)?;
     let files = tree::files(plain)?;
@@ -42,11 +46,19 @@ pub(super) fn walk(places: &Places, client: &dyn ObjectStore, runtime: &tokio::r
     }
     let time = start.elapsed();
     let each = time.as_secs_f64() * 1000.0 / files.len().max(1) as f64;
-    say("copy in", &format!("{} files of {source}, {} in {:.2} s ({each:.1} ms each, all in the bucket)", files.len(), amount(bytes), time.as_secs_f64()))?;
+    say(
+        "copy in",
+        &format!(
+            "{} files of {source}, {} in {:.2} s ({each:.1} ms each, all in the bucket)",
+            files.len(),
+            amount(bytes),
+            time.as_secs_f64()
+        ),
+    )?;
 
     let changed = changed(plain, &files)?;
-    step("edit in place", places, &changed, |path| edit(path))?;
-    step("append", places, &changed, |path| append(path))?;
+    step("edit in place", places, &changed, edit)?;
+    step("append", places, &changed, append)?;
     rename(places)?;
     speed(places)?;
     compare(places, client, runtime)
@@ -69,7 +81,12 @@ fn changed(plain: &Path, files: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
     Ok(changed)
 }
 
-fn step(name: &str, places: &Places, files: &[PathBuf], change: fn(&Path) -> io::Result<()>) -> io::Result<()> {
+fn step(
+    name: &str,
+    places: &Places,
+    files: &[PathBuf],
+    change: fn(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     for file in files {
         change(&places.plain.join(file))?;
     }
@@ -105,7 +122,10 @@ fn speed(places: &Places) -> Result<(), Failure> {
     let tarn = large_file(&places.mount.join("large.bin"))?;
     let beside = |tarn, local| format!("{}, local disk {}", rate(LARGE, tarn), rate(LARGE, local));
     say("write", &format!("{}: {}", amount(LARGE), beside(tarn.write, local.write)))?;
-    say("close", &format!("in the bucket {:.2} s later, {}", tarn.close.as_secs_f64(), rate(LARGE, tarn.close)))?;
+    say(
+        "close",
+        &format!("in the bucket {:.2} s later, {}", tarn.close.as_secs_f64(), rate(LARGE, tarn.close)),
+    )?;
     say("read again", &beside(tarn.read, local.read))?;
     Ok(())
 }
@@ -113,7 +133,11 @@ fn speed(places: &Places) -> Result<(), Failure> {
 /// Length and CRC64NVME of a content.
 type Sum = (u64, u64);
 
-fn compare(places: &Places, client: &dyn ObjectStore, runtime: &tokio::runtime::Handle) -> Result<(), Failure> {
+fn compare(
+    places: &Places,
+    client: &dyn ObjectStore,
+    runtime: &tokio::runtime::Handle,
+) -> Result<(), Failure> {
     let expected = sums_of(&places.plain)?;
     let start = Instant::now();
     let mounted = sums_of(&places.mount)?;
@@ -129,7 +153,13 @@ fn compare(places: &Places, client: &dyn ObjectStore, runtime: &tokio::runtime::
     }
     let count = expected.len();
     say("compare", &format!("{count} files through the mount, {}", rate(bytes, mount_time)))?;
-    say("", &format!("{count} objects through the S3 API, {}: same names, lengths and checksums", rate(bytes, api_time)))?;
+    say(
+        "",
+        &format!(
+            "{count} objects through the S3 API, {}: same names, lengths and checksums",
+            rate(bytes, api_time)
+        ),
+    )?;
     Ok(())
 }
 
@@ -182,8 +212,14 @@ async fn sum_of_object(client: &dyn ObjectStore, key: &Key) -> Result<Sum, Failu
 
 /// The first file that is missing, foreign or different.
 fn difference(expected: &BTreeMap<String, Sum>, found: &BTreeMap<String, Sum>) -> Option<String> {
-    let missing = || expected.keys().find(|name| !found.contains_key(*name)).map(|name| format!("{name} is missing"));
-    let foreign = || found.keys().find(|name| !expected.contains_key(*name)).map(|name| format!("{name} was never written"));
+    let missing =
+        || expected.keys().find(|name| !found.contains_key(*name)).map(|name| format!("{name} is missing"));
+    let foreign = || {
+        found
+            .keys()
+            .find(|name| !expected.contains_key(*name))
+            .map(|name| format!("{name} was never written"))
+    };
     let other = expected.iter().find(|(name, sum)| found.get(*name).is_some_and(|found| found != *sum));
     other.map(|(name, _)| format!("{name} holds other bytes")).or_else(missing).or_else(foreign)
 }
@@ -194,7 +230,9 @@ mod tests {
 
     #[test]
     fn any_difference_is_named() {
-        let sums = |list: &[(&str, Sum)]| list.iter().map(|(name, sum)| ((*name).to_owned(), *sum)).collect::<BTreeMap<_, _>>();
+        let sums = |list: &[(&str, Sum)]| {
+            list.iter().map(|(name, sum)| ((*name).to_owned(), *sum)).collect::<BTreeMap<_, _>>()
+        };
         let expected = sums(&[("a", (1, 2)), ("b", (3, 4))]);
         assert_eq!(difference(&expected, &expected), None);
         for (found, text) in [

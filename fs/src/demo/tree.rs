@@ -66,7 +66,11 @@ fn find(source: &Path) -> Vec<PathBuf> {
             let named = entry.file_name().to_str().is_some_and(|name| !name.contains(char::is_control));
             if metadata.is_dir() && named {
                 open.push(entry.path());
-            } else if metadata.is_file() && named && metadata.len() <= FILE_MAX && fs::File::open(entry.path()).is_ok() {
+            } else if metadata.is_file()
+                && named
+                && metadata.len() <= FILE_MAX
+                && fs::File::open(entry.path()).is_ok()
+            {
                 if found.len() >= FILES_MAX || bytes + metadata.len() > BYTES_MAX {
                     return found;
                 }

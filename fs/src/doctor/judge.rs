@@ -35,7 +35,12 @@ impl Line {
     }
 
     /// A line that asks for something.
-    pub fn bad(status: Status, check: &'static str, finding: impl Into<String>, advice: &'static str) -> Self {
+    pub fn bad(
+        status: Status,
+        check: &'static str,
+        finding: impl Into<String>,
+        advice: &'static str,
+    ) -> Self {
         Self { status, check, finding: finding.into(), advice: Some(advice) }
     }
 }
@@ -78,7 +83,11 @@ pub fn first_request(result: Result<(), (ErrorKind, String)>) -> Vec<Line> {
     const CREDENTIALS: &str = "credentials";
     const LIST: &str = "list";
     let Err((kind, text)) = result else {
-        return vec![Line::ok(REACH, "the store answers"), Line::ok(CREDENTIALS, "accepted"), Line::ok(LIST, "works")];
+        return vec![
+            Line::ok(REACH, "the store answers"),
+            Line::ok(CREDENTIALS, "accepted"),
+            Line::ok(LIST, "works"),
+        ];
     };
     let fail = |check, advice| Line::bad(Status::Fail, check, text.clone(), advice);
     let answers = Line::ok(REACH, "the store answers");
@@ -90,9 +99,17 @@ pub fn first_request(result: Result<(), (ErrorKind, String)>) -> Vec<Line> {
             vec![answers, fail(CREDENTIALS, "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile")]
         }
         ErrorKind::Denied => {
-            vec![answers, fail(LIST, "allow s3:ListBucket, check the keys and the region; public buckets need anonymous")]
+            vec![
+                answers,
+                fail(
+                    LIST,
+                    "allow s3:ListBucket, check the keys and the region; public buckets need anonymous",
+                ),
+            ]
         }
-        ErrorKind::NotFound => vec![answers, fail(LIST, "create the bucket, or correct its name or the endpoint")],
+        ErrorKind::NotFound => {
+            vec![answers, fail(LIST, "create the bucket, or correct its name or the endpoint")]
+        }
         ErrorKind::Precondition
         | ErrorKind::Corrupt
         | ErrorKind::Rejected
@@ -122,7 +139,8 @@ pub fn clock_skew(skew: Duration) -> Line {
 /// What a kernel of this release can do; `6.18.1-amd64`.
 pub fn kernel(release: &str) -> Line {
     const CHECK: &str = "kernel";
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut numbers =
+        release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if version >= (6, 9) {
         return Line::ok(CHECK, format!("{release}, passthrough possible"));
@@ -138,10 +156,19 @@ pub fn cache_disk(magic: u64) -> Line {
         0xef53 => Line::ok(CHECK, "ext4"),
         0x5846_5342 => Line::ok(CHECK, "xfs"),
         0x9123_683e => Line::ok(CHECK, "btrfs"),
-        0x0102_1994 => Line::bad(Status::Degraded, CHECK, "tmpfs", "unsent data is lost at a reboot; use ext4 or xfs"),
-        0x794c_7630 => Line::bad(Status::Degraded, CHECK, "overlayfs", "no passthrough there; mount a volume for cache-dir"),
+        0x0102_1994 => {
+            Line::bad(Status::Degraded, CHECK, "tmpfs", "unsent data is lost at a reboot; use ext4 or xfs")
+        }
+        0x794c_7630 => Line::bad(
+            Status::Degraded,
+            CHECK,
+            "overlayfs",
+            "no passthrough there; mount a volume for cache-dir",
+        ),
         0x6969 => Line::bad(Status::Fail, CHECK, "nfs", "the cache must be on a local disk"),
-        other => Line::bad(Status::Degraded, CHECK, format!("type {other:#x}"), "tarn is tested on ext4 and xfs"),
+        other => {
+            Line::bad(Status::Degraded, CHECK, format!("type {other:#x}"), "tarn is tested on ext4 and xfs")
+        }
     }
 }
 
@@ -171,9 +198,11 @@ mod tests {
 
     #[test]
     fn an_ignored_condition_is_no_kept_one() {
-        for (found, status) in
-            [(Support::Yes, Status::Ok), (Support::Ignored, Status::Fail), (Support::Refused("x".into()), Status::Fail)]
-        {
+        for (found, status) in [
+            (Support::Yes, Status::Ok),
+            (Support::Ignored, Status::Fail),
+            (Support::Refused("x".into()), Status::Fail),
+        ] {
             assert_eq!(support("conditional PUT", &found, Status::Fail, "do").status, status, "{found:?}");
         }
     }
@@ -183,7 +212,12 @@ mod tests {
         assert_eq!(clock_skew(Duration::from_secs(2)).status, Status::Ok);
         assert_eq!(clock_skew(Duration::from_secs(120)).status, Status::Degraded);
         assert_eq!(clock_skew(Duration::from_secs(3600)).status, Status::Fail);
-        for (release, status) in [("6.18.1-amd64", Status::Ok), ("6.9", Status::Ok), ("6.8.12", Status::Degraded), ("5.15.0", Status::Degraded)] {
+        for (release, status) in [
+            ("6.18.1-amd64", Status::Ok),
+            ("6.9", Status::Ok),
+            ("6.8.12", Status::Degraded),
+            ("5.15.0", Status::Degraded),
+        ] {
             assert_eq!(kernel(release).status, status, "{release}");
         }
         assert_eq!(cache_disk(0xef53).status, Status::Ok);

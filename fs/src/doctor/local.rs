@@ -6,7 +6,7 @@ use crate::mount::checks;
 use std::path::Path;
 
 /// One line for each thing tarn needs of the machine.
-pub fn check(config: &Config) -> Vec<Line> {
+pub(super) fn check(config: &Config) -> Vec<Line> {
     let release = rustix::system::uname();
     vec![judge::kernel(&release.release().to_string_lossy()), device(), rights(config), cache(config)]
 }
@@ -31,7 +31,12 @@ fn rights(config: &Config) -> Line {
     match checks::find_helper() {
         None => Line::bad(Status::Fail, CHECK, "no fusermount3", "install the package fuse3"),
         Some(_) if config.files.allow_other && !checks::others_allowed(&checks::read_fuse_conf()) => {
-            Line::bad(Status::Fail, CHECK, "allow-other is forbidden", "write user_allow_other into /etc/fuse.conf")
+            Line::bad(
+                Status::Fail,
+                CHECK,
+                "allow-other is forbidden",
+                "write user_allow_other into /etc/fuse.conf",
+            )
         }
         Some(helper) => {
             let advice = "without root files go through tarn instead of past it";

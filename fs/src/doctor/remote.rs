@@ -29,7 +29,8 @@ pub async fn check(store: &dyn ObjectStore, prefix: &Prefix) -> Vec<Line> {
             return lines;
         }
     };
-    match store.put(&scratch.plain, Bytes::from_static(CONTENT), &Headers::default(), Condition::Always).await {
+    match store.put(&scratch.plain, Bytes::from_static(CONTENT), &Headers::default(), Condition::Always).await
+    {
         Ok(version) => {
             lines.push(Line::ok("write", "works"));
             lines.extend(scratch.features(&version).await);
@@ -70,14 +71,34 @@ impl<'a> Scratch<'a> {
         let absent = self.put(Condition::Absent).await;
         let matches = self.put(Condition::Matches(ETag::new("0123456789abcdef"))).await;
         vec![
-            judge::support("ranged GET", &ranged, Status::Fail, "tarn reads by ranges; this store cannot be mounted"),
-            judge::support("conditional GET", &conditional_get, Status::Fail, "a reader could mix two versions of a file"),
+            judge::support(
+                "ranged GET",
+                &ranged,
+                Status::Fail,
+                "tarn reads by ranges; this store cannot be mounted",
+            ),
+            judge::support(
+                "conditional GET",
+                &conditional_get,
+                Status::Fail,
+                "a reader could mix two versions of a file",
+            ),
             judge::support("conditional PUT, new", &absent, Status::Degraded, SAFE_WRITES),
             judge::support("conditional PUT, replace", &matches, Status::Degraded, SAFE_WRITES),
             judge::support("conditional completion", &self.completion().await, Status::Degraded, SAFE_WRITES),
             self.checksum().await,
-            judge::support("copy", &self.copy(version).await, Status::Degraded, "renames send the data again"),
-            judge::support("// in keys", &self.doubled_slash().await, Status::Degraded, "such keys cannot exist here; nothing to do"),
+            judge::support(
+                "copy",
+                &self.copy(version).await,
+                Status::Degraded,
+                "renames send the data again",
+            ),
+            judge::support(
+                "// in keys",
+                &self.doubled_slash().await,
+                Status::Degraded,
+                "such keys cannot exist here; nothing to do",
+            ),
             self.clock().await,
         ]
     }
@@ -101,19 +122,25 @@ impl<'a> Scratch<'a> {
 
     /// A write whose condition does not hold.
     async fn put(&self, condition: Condition) -> Support {
-        refused(self.store.put(&self.plain, Bytes::from_static(CONTENT), &Headers::default(), condition).await)
+        refused(
+            self.store.put(&self.plain, Bytes::from_static(CONTENT), &Headers::default(), condition).await,
+        )
     }
 
     /// A completion on a key that has an object, on condition that it has none.
     async fn completion(&self) -> Support {
         let tried = async {
-            self.store.put(&self.parts, Bytes::from_static(CONTENT), &Headers::default(), Condition::Always).await?;
+            self.store
+                .put(&self.parts, Bytes::from_static(CONTENT), &Headers::default(), Condition::Always)
+                .await?;
             let upload = self.store.create_upload(&self.parts, &Headers::default(), PartKinds::Sent).await?;
-            let part = self.store.upload_part(&upload, 1, PartSource::Bytes(Bytes::from_static(CONTENT))).await;
+            let part =
+                self.store.upload_part(&upload, 1, PartSource::Bytes(Bytes::from_static(CONTENT))).await;
             let completed = match part {
                 Ok(part) => {
                     let parts = vec![part];
-                    let request = CompleteRequest { upload: upload.clone(), parts, condition: Condition::Absent };
+                    let request =
+                        CompleteRequest { upload: upload.clone(), parts, condition: Condition::Absent };
                     self.store.complete_upload(request).await
                 }
                 Err(error) => Err(error),
@@ -128,7 +155,8 @@ impl<'a> Scratch<'a> {
 
     async fn copy(&self, version: &Version) -> Support {
         // The conditional writes above may have replaced the object on a store that ignores conditions.
-        let current = self.store.head(&self.plain).await.map_or_else(|_| version.clone(), |info| info.version);
+        let current =
+            self.store.head(&self.plain).await.map_or_else(|_| version.clone(), |info| info.version);
         let request = CopyRequest {
             from: self.plain.clone(),
             if_match: current.etag,
@@ -187,7 +215,9 @@ impl<'a> Scratch<'a> {
         let deleted = self.store.delete(&keys).await;
         let failed = match deleted {
             // A server that refuses `//` refuses to delete it too; there is nothing to delete.
-            Ok(deleted) => deleted.into_iter().find_map(|(key, result)| result.err().filter(|_| key != self.doubled)),
+            Ok(deleted) => {
+                deleted.into_iter().find_map(|(key, result)| result.err().filter(|_| key != self.doubled))
+            }
             Err(error) => Some(error),
         };
         Some(match failed {
@@ -219,7 +249,8 @@ mod tests {
             assert_eq!(line.status, Status::Ok, "{line}");
         }
         assert_eq!(lines.len(), 14, "{lines:?}");
-        let request = ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 10 };
+        let request =
+            ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 10 };
         assert!(store.list(request).await.expect("listed").objects.is_empty());
         assert_eq!(store.pending_uploads(), 0);
     }
