@@ -107,7 +107,7 @@ pub struct DemoArgs {
 /// `tarn doctor`
 #[derive(Debug, clap::Args)]
 pub struct DoctorArgs {
-    /// Try this bucket: s3://BUCKET or s3://BUCKET/PREFIX; its objects are not touched
+    /// Try this bucket: s3://BUCKET or s3://BUCKET/PREFIX; small test objects are written and removed, no other is touched
     pub source: String,
     /// Set options the way of fstab
     #[arg(short = 'o', value_name = "OPT[=VALUE],...", help_heading = "Mount")]
@@ -135,7 +135,8 @@ mod tests {
         let mut command = Cli::command();
         let mount = command.find_subcommand_mut("mount").expect("mount");
         for option in crate::config::table::OPTIONS {
-            let arg = mount.get_arguments().find(|arg| arg.get_long() == Some(option.name)).expect(option.name);
+            let arg =
+                mount.get_arguments().find(|arg| arg.get_long() == Some(option.name)).expect(option.name);
             assert_eq!(arg.get_help_heading(), Some(option.heading.title()), "{}", option.name);
         }
         let help = mount.render_long_help().to_string();
@@ -145,7 +146,16 @@ mod tests {
     #[test]
     fn flags_are_read_by_the_tables_names() {
         let cli = Cli::try_parse_from([
-            "tarn", "mount", "s3://b", "/m", "--read-only", "--part-size", "9MiB", "--allow-other=false", "-o", "ro",
+            "tarn",
+            "mount",
+            "s3://b",
+            "/m",
+            "--read-only",
+            "--part-size",
+            "9MiB",
+            "--allow-other=false",
+            "-o",
+            "ro",
         ])
         .expect("valid");
         let Command::Mount(mount) = cli.command else { panic!("mount") };
@@ -158,7 +168,8 @@ mod tests {
 
     #[test]
     fn wrong_usage_exits_with_2_and_names_the_nearest() {
-        let error = Cli::try_parse_from(["tarn", "mount", "s3://b", "/m", "--cachesize", "1g"]).expect_err("unknown");
+        let error =
+            Cli::try_parse_from(["tarn", "mount", "s3://b", "/m", "--cachesize", "1g"]).expect_err("unknown");
         assert_eq!(error.exit_code(), 2);
         assert!(error.to_string().contains("--cache-size"), "{error}");
         assert!(Cli::try_parse_from(["tarn", "mount", "s3://b", "/m", "--uid", "1", "--uid", "2"]).is_err());

@@ -35,6 +35,11 @@ pub struct Opened<A> {
 pub struct Failure(String);
 
 impl Failure {
+    /// A failure in these words.
+    pub fn text(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
     /// Wraps an error with all its sources, for one line.
     pub fn new(error: &dyn std::error::Error) -> Self {
         let mut text = error.to_string();
@@ -63,7 +68,6 @@ macro_rules! failure_from {
 }
 failure_from!(
     tarn_cache::Error,
-    
     checks::CheckError,
     session::SessionError,
     std::io::Error,

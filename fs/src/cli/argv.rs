@@ -14,7 +14,8 @@ pub fn normalize(argv: Vec<OsString>) -> Result<Vec<OsString>, String> {
     let rest: Vec<OsString> = arguments.collect();
     let name = Path::new(&program).file_name().unwrap_or_default();
     let is_helper = ["mount.tarn", "mount.fuse.tarn"].iter().any(|helper| name == *helper);
-    let is_source = rest.first().and_then(|first| first.to_str()).is_some_and(|first| first.starts_with("s3://"));
+    let is_source =
+        rest.first().and_then(|first| first.to_str()).is_some_and(|first| first.starts_with("s3://"));
     let mut normal = vec![OsString::from("tarn")];
     if is_helper {
         normal.push("mount".into());
@@ -104,7 +105,12 @@ mod tests {
 
     #[test]
     fn what_a_helper_cannot_do_is_said() {
-        for line in ["mount.tarn s3://b /m -t ext4", "mount.tarn s3://b /m -N 1", "mount.tarn s3://b /m -z", "mount.tarn s3://b /m -o"] {
+        for line in [
+            "mount.tarn s3://b /m -t ext4",
+            "mount.tarn s3://b /m -N 1",
+            "mount.tarn s3://b /m -z",
+            "mount.tarn s3://b /m -o",
+        ] {
             assert!(normal(line).is_err(), "{line}");
         }
     }

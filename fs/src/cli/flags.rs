@@ -29,7 +29,11 @@ fn argument(option: &Spec) -> Arg {
     let arg = match option.kind {
         Kind::Switch => {
             let short = (option.name == "foreground").then_some('f');
-            let arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true").hide_possible_values(true);
+            let arg = arg
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .hide_possible_values(true);
             short.map_or(arg.clone(), |short| arg.short(short))
         }
         Kind::Text

@@ -50,10 +50,12 @@ fn mount(arguments: &MountArgs) -> ExitCode {
     match role {
         Role::Parent => report(background::start()),
         // The reason has been reported where somebody reads it.
-        Role::Child | Role::Foreground => match mount::run(&config, &arguments.dir, role, mount::open::open) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        },
+        Role::Child | Role::Foreground => {
+            match mount::run(&config, &arguments.dir, role, mount::open::open) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
     }
 }
 

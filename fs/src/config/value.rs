@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// What was expected instead.
-pub type Expected = &'static str;
+pub(super) type Expected = &'static str;
 
 /// An amount of disk: absolute, or a part of the whole.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,7 +66,7 @@ pub(super) fn share(text: &str) -> Result<Share, Expected> {
 }
 
 /// Reads a span of time; a bare number counts seconds.
-pub fn time(text: &str) -> Result<Duration, Expected> {
+pub fn time(text: &str) -> Result<Duration, &'static str> {
     const EXPECTED: Expected = "a time such as 500ms, 1s or 1m";
     let (number, unit) = split_unit(text);
     let seconds = match unit {

@@ -102,6 +102,9 @@ pub fn mount_point(dir: &Path) -> Result<MountPoint, CheckError> {
         Err(error) => return Err(wrong(error)),
     };
     if let Some(entry) = mountinfo::find_last(&dir).map_err(wrong)?.filter(mountinfo::Entry::is_tarn) {
+        if is_dead_mount(&dir) {
+            return Err(CheckError::Dead(show(&dir)));
+        }
         return Err(CheckError::AlreadyMounted { dir: show(&dir), source_name: entry.source });
     }
     let mut entries = match std::fs::read_dir(&dir) {
@@ -121,6 +124,11 @@ pub fn mount_point(dir: &Path) -> Result<MountPoint, CheckError> {
 /// Whether an error means that a FUSE mount has lost its process: ENOTCONN, "Transport endpoint is not connected".
 pub fn is_dead(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOTCONN | libc::ECONNABORTED))
+}
+
+/// Whether the mount at `dir` has lost its process. Asks the mount: resolving the path alone does not.
+pub fn is_dead_mount(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_err_and(|error| is_dead(&error))
 }
 
 /// Where fusermount3 is.

@@ -7,7 +7,8 @@ use crate::fuse::{Adapter, AdapterOptions};
 use crate::name::Prefix;
 use crate::spec::Source;
 use crate::store::{
-    CredentialSource, CustomerKey, Depth, LimitStore, ListRequest, ObjectStore, PathStyle, S3Config, S3Store, Sse,
+    CredentialSource, CustomerKey, Depth, LimitStore, ListRequest, ObjectStore, PathStyle, S3Config, S3Store,
+    Sse,
 };
 
 use crate::vfs::{Options, Vfs, VfsParts};
@@ -25,7 +26,17 @@ impl Served for Vfs {
 
 /// Builds the file system of `config` on S3, after one request that shows that the bucket can be listed.
 pub async fn open(config: Config, runtime: tokio::runtime::Handle) -> Result<Opened<Adapter>, Failure> {
-    let store = S3Store::connect(s3_config(&config.source, &config.store)).await?;
+    let s3 = s3_config(&config.source, &config.store);
+    open_with(config, s3, runtime).await
+}
+
+/// The same with other settings of the store, such as the credentials of an embedded server.
+pub async fn open_with(
+    config: Config,
+    s3: S3Config,
+    runtime: tokio::runtime::Handle,
+) -> Result<Opened<Adapter>, Failure> {
+    let store = S3Store::connect(s3).await?;
     reach(&store, &config.source.prefix).await?;
     let bucket = BucketId::new(&format!("{}/{}", store.endpoint(), store.bucket()));
     let cache = open_cache(&config)?;
@@ -42,7 +53,13 @@ pub async fn open(config: Config, runtime: tokio::runtime::Handle) -> Result<Ope
         max_requests: config.store.max_requests,
         host: host_name(),
     };
-    let parts = VfsParts { store: Arc::new(LimitStore::new(Arc::new(store), config.store.max_requests)), cache, bucket, options, runtime: runtime.clone() };
+    let parts = VfsParts {
+        store: Arc::new(LimitStore::new(Arc::new(store), config.store.max_requests)),
+        cache,
+        bucket,
+        options,
+        runtime: runtime.clone(),
+    };
     let vfs = Vfs::new(parts);
     let passthrough = config.files.passthrough;
     let adapter = Adapter::new(Arc::clone(&vfs), runtime, AdapterOptions { passthrough });

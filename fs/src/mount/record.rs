@@ -48,8 +48,16 @@ impl Record {
 /// When a process started; `None` if there is none.
 pub fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the name in brackets and may hold anything; the 22nd is the start time.
-    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+    parse_stat(&stat)
+}
+
+/// The second field is the name in brackets and may hold anything; the third is the state, the 22nd the start time.
+/// A process that is dead and not yet waited for serves nothing any more.
+fn parse_stat(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    (!matches!(state, "Z" | "X")).then_some(start)
 }
 
 /// The directory of the records.
@@ -121,7 +129,7 @@ impl Registry {
                 Ok(record) => !record.is_alive(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 // Half a record: its writer died, unless it is a draft being written now.
-                Err(_) => !draft_writer(&path).is_some_and(|pid| start_time(pid).is_some()),
+                Err(_) => draft_writer(&path).is_none_or(|pid| start_time(pid).is_none()),
             };
             if stale {
                 remove(&path)?;
@@ -258,6 +266,13 @@ mod tests {
         fs::write(registry.dir.join("0.json"), "{").expect("write");
         assert!(registry.find(Path::new("/mnt/a")).expect("readable").is_none());
         assert_eq!(fs::read_dir(&registry.dir).expect("dir").count(), 0);
+    }
+
+    #[test]
+    fn a_zombie_has_ended() {
+        let stat = |state| format!("7 (a) b) {state} 1 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0");
+        assert_eq!(parse_stat(&stat("S")), Some(4711));
+        assert_eq!(parse_stat(&stat("Z")), None);
     }
 
     #[test]

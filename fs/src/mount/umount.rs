@@ -36,7 +36,9 @@ impl fmt::Display for Done {
                     outcome.committed
                 )
             }
-            Self::Cleaned => f.write_str("removed a dead mount; its process had ended before"),
+            Self::Cleaned => f.write_str(
+                "removed a dead mount; what its process had not committed stays in the cache directory",
+            ),
             Self::Unmounted => f.write_str(
                 "unmounted; the process that serves it belongs to somebody else and commits by itself",
             ),
@@ -99,10 +101,11 @@ pub enum UmountError {
 /// Unmounts `dir` and waits for its process. With `force` a mount in use is committed and detached.
 pub fn umount(dir: &Path, force: bool, timeout: Duration, registry: &Registry) -> Result<Done, UmountError> {
     let end = Instant::now() + timeout;
-    let (dir, dead) = locate(dir)?;
+    let dir = locate(dir)?;
     let entry = mountinfo::find_last(&dir)?
         .filter(mountinfo::Entry::is_tarn)
         .ok_or_else(|| UmountError::NotMounted(dir.display().to_string()))?;
+    let dead = checks::is_dead_mount(&dir);
     let watched = registry.find(&dir)?;
     // Opened before the unmount: afterwards the process may end, and its number may be given to another.
     let process = watched.as_ref().map(|watched| open_process(watched.record.pid)).transpose()?.flatten();
@@ -128,15 +131,15 @@ pub fn umount(dir: &Path, force: bool, timeout: Duration, registry: &Registry) -
     }
 }
 
-/// The canonical path, and whether its mount is dead. A dead mount cannot be asked for it, so then its parent is.
-fn locate(dir: &Path) -> Result<(PathBuf, bool), UmountError> {
+/// The canonical path. A dead mount cannot be asked for it, so then its parent is.
+fn locate(dir: &Path) -> Result<PathBuf, UmountError> {
     match std::fs::canonicalize(dir) {
-        Ok(dir) => Ok((dir, false)),
+        Ok(dir) => Ok(dir),
         Err(error) if checks::is_dead(&error) => {
             let dir = std::path::absolute(dir)?;
             match (dir.parent(), dir.file_name()) {
-                (Some(parent), Some(name)) => Ok((std::fs::canonicalize(parent)?.join(name), true)),
-                (Some(_) | None, _) => Ok((dir, true)),
+                (Some(parent), Some(name)) => Ok(std::fs::canonicalize(parent)?.join(name)),
+                (Some(_) | None, _) => Ok(dir),
             }
         }
         Err(error) => Err(io::Error::new(error.kind(), format!("{}: {error}", dir.display())).into()),

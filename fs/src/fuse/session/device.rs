@@ -69,9 +69,9 @@ fn receive_fd(socket: &UnixStream) -> io::Result<Option<OwnedFd>> {
     rustix::io::retry_on_intr(|| {
         recvmsg(socket, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::CMSG_CLOEXEC)
     })?;
-    let rights = control.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _other => None,
+    let rights = control.drain().find_map(|message| {
+        let RecvAncillaryMessage::ScmRights(mut fds) = message else { return None };
+        fds.next()
     });
     Ok(rights)
 }
@@ -124,8 +124,7 @@ fn unmount_by_helper(dir: &Path, mode: Mode) -> Result<(), SessionError> {
     if output.status.success() {
         return Ok(());
     }
-    match refusal(&output.stderr) {
-        SessionError::Refused(text) if text.contains("busy") => Err(SessionError::Busy(dir.to_owned())),
-        other => Err(other),
-    }
+    let error = refusal(&output.stderr);
+    let busy = matches!(&error, SessionError::Refused(text) if text.contains("busy"));
+    Err(if busy { SessionError::Busy(dir.to_owned()) } else { error })
 }
