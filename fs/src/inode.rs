@@ -10,15 +10,18 @@ mod listing;
 mod table;
 
 pub use file::{
-    Committed, Content, File, FileState, Handles, Origin, Overlay, RemoteFile, Serving, Stage, StagedFile, Stamp,
+    Committed, Content, File, FileState, Handles, Origin, Overlay, RemoteFile, Serving, Stage, StagedFile,
+    Stamp,
 };
 pub use listing::{Child, LISTING_MAX_ENTRIES, Listing};
 pub use table::{Place, Table};
 
 use crate::meta::{Kind, Posix};
+use crate::name::Name;
 use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// An inode number, never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -96,7 +99,29 @@ pub struct DirectoryState {
     pub checked: Instant,
     /// Counts the changes made here to its entries; a listing that began before one is not kept.
     pub changes: u64,
+    /// Its listing does not fit on one page: single names are asked for instead.
+    pub large: bool,
+    /// Names that the store was asked for and does not have, and when.
+    pub absent: HashMap<Name, Instant>,
+    /// Look-ups in a row of files that only a listing has described: how many to describe at once.
+    pub undescribed: u32,
 }
+
+impl DirectoryState {
+    /// Remembers that the store has nothing under `name`. Bounded: the memory is a saving, not a promise.
+    pub fn note_absent(&mut self, name: &Name, asked: Instant, lifetime: Duration) {
+        if self.absent.len() >= ABSENT_MAX {
+            self.absent.retain(|_, asked| asked.elapsed() < lifetime);
+            if self.absent.len() >= ABSENT_MAX {
+                self.absent.clear();
+            }
+        }
+        self.absent.insert(name.clone(), asked);
+    }
+}
+
+/// Absent names remembered for one directory.
+const ABSENT_MAX: usize = 4096;
 
 /// What is known of a directory's marker object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +138,15 @@ impl Directory {
     /// A directory as the store described it.
     pub fn new(posix: Posix, marker: Marker, checked: Instant) -> Self {
         debug_assert_eq!(posix.kind, Kind::Directory);
-        let state = DirectoryState { posix, marker, checked, changes: 0 };
+        let state = DirectoryState {
+            posix,
+            marker,
+            checked,
+            changes: 0,
+            large: false,
+            absent: HashMap::new(),
+            undescribed: 0,
+        };
         Self { state: Mutex::new(state), listing: Mutex::new(None) }
     }
 }

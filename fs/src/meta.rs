@@ -120,7 +120,8 @@ fn parse_time(text: &str) -> Option<SystemTime> {
     } else if let Some(number) = text.strip_suffix("ms") {
         scaled(number, 1_000_000)?
     } else {
-        let (whole, fraction) = text.trim_end_matches('s').split_once('.').unwrap_or((text.trim_end_matches('s'), ""));
+        let (whole, fraction) =
+            text.trim_end_matches('s').split_once('.').unwrap_or((text.trim_end_matches('s'), ""));
         let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
         let fraction = digits.parse::<u32>().ok()?;
         let whole = scaled(whole, 1_000_000_000)?;

@@ -1,11 +1,11 @@
 //! The name of a staged file, its label and the lock that says who owns it.
 
-use parking_lot::Mutex;
 use super::{Staged, StagedLabel};
 use crate::error::{Error, Result};
 use crate::files;
 use crate::object::Access;
 use crate::store::Store;
+use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use std::fs::File;
 use std::io::Write;

@@ -25,7 +25,12 @@ pub(super) enum Patience {
 pub fn errno(op: &'static str, error: &Error) -> Errno {
     let code = error.errno();
     match error {
-        Error::Store(_) | Error::Fetch(_) | Error::Cache(_) | Error::Disk(_) | Error::Deadline | Error::Internal(_) => {
+        Error::Store(_)
+        | Error::Fetch(_)
+        | Error::Cache(_)
+        | Error::Disk(_)
+        | Error::Deadline
+        | Error::Internal(_) => {
             tracing::warn!(op, %error, "request failed");
         }
         Error::Stale(_) | Error::BadHandle => tracing::info!(op, %error, "request refused"),
@@ -57,7 +62,9 @@ pub(super) fn answer<T: Send + 'static>(
     let caught = AssertUnwindSafe(work).catch_unwind();
     let mut work = Box::pin(async move {
         match patience {
-            Patience::Bounded => tokio::time::timeout(DEADLINE, caught).await.map_err(|_elapsed| Error::Deadline)?,
+            Patience::Bounded => {
+                tokio::time::timeout(DEADLINE, caught).await.map_err(|_elapsed| Error::Deadline)?
+            }
             Patience::Unbounded => caught.await,
         }
         .unwrap_or(Err(Error::Internal("a request panicked")))

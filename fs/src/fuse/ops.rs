@@ -6,13 +6,16 @@ use super::{Adapter, file_attr};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::Ino;
-use crate::vfs::{Allocate, Caller, Entry, EntryKind, OpenFlags, RenameMode, Seek, SetAttr};
-use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
-    KernelConfig, LockOwner, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+use crate::vfs::{
+    Allocate, Caller, DirEntry, Entry, EntryKind, Lookups, OpenFlags, RenameMode, Seek, SetAttr,
 };
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
+    InitFlags, KernelConfig, LockOwner, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
+    Request, TimeOrNow, WriteFlags,
+};
+use parking_lot::Mutex;
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::future::Future;
@@ -41,7 +44,12 @@ impl Adapter {
         answer(&self.runtime, patience, work, reply);
     }
 
-    fn run_entry(&self, work: impl Future<Output = Result<Entry>> + Send + 'static, op: &'static str, reply: ReplyEntry) {
+    fn run_entry(
+        &self,
+        work: impl Future<Output = Result<Entry>> + Send + 'static,
+        op: &'static str,
+        reply: ReplyEntry,
+    ) {
         let (ttl, negative) = (self.vfs.attr_ttl(), op == "lookup");
         self.run(Patience::Bounded, work, move |result| match result {
             Ok(entry) => reply.entry(&entry.ttl, &file_attr(&entry.attr), Generation(0)),
@@ -78,7 +86,13 @@ fn absent() -> fuser::FileAttr {
         gid: 0,
         mtime: SystemTime::UNIX_EPOCH,
     };
-    file_attr(&crate::inode::Attr { ino: Ino(0), size: 0, allocated: 0, ctime: SystemTime::UNIX_EPOCH, posix })
+    file_attr(&crate::inode::Attr {
+        ino: Ino(0),
+        size: 0,
+        allocated: 0,
+        ctime: SystemTime::UNIX_EPOCH,
+        posix,
+    })
 }
 
 fn caller(request: &Request) -> Caller {
@@ -158,10 +172,14 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let (vfs, ttl) = (Arc::clone(&self.vfs), self.vfs.attr_ttl());
-        self.run(Patience::Bounded, async move { vfs.getattr(Ino(ino.0)).await }, move |result| match result {
-            Ok(attr) => reply.attr(&ttl, &file_attr(&attr)),
-            Err(error) => reply.error(errno("getattr", &error)),
-        });
+        self.run(
+            Patience::Bounded,
+            async move { vfs.getattr(Ino(ino.0)).await },
+            move |result| match result {
+                Ok(attr) => reply.attr(&ttl, &file_attr(&attr)),
+                Err(error) => reply.error(errno("getattr", &error)),
+            },
+        );
     }
 
     fn setattr(
@@ -193,10 +211,14 @@ impl Filesystem for Adapter {
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
         let vfs = Arc::clone(&self.vfs);
-        self.run(Patience::Bounded, async move { vfs.readlink(Ino(ino.0)).await }, move |result| match result {
-            Ok(target) => reply.data(&target),
-            Err(error) => reply.error(errno("readlink", &error)),
-        });
+        self.run(
+            Patience::Bounded,
+            async move { vfs.readlink(Ino(ino.0)).await },
+            move |result| match result {
+                Ok(target) => reply.data(&target),
+                Err(error) => reply.error(errno("readlink", &error)),
+            },
+        );
     }
 
     fn mknod(
@@ -217,7 +239,15 @@ impl Filesystem for Adapter {
         self.run_entry(work, "mknod", reply);
     }
 
-    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+    fn mkdir(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        reply: ReplyEntry,
+    ) {
         let (vfs, name, caller) = (Arc::clone(&self.vfs), name.to_owned(), caller(request));
         self.run_entry(async move { vfs.mkdir(Ino(parent.0), &name, mode, caller).await }, "mkdir", reply);
     }
@@ -230,7 +260,12 @@ impl Filesystem for Adapter {
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (vfs, name) = (Arc::clone(&self.vfs), name.to_owned());
-        self.run_empty(Patience::Bounded, async move { vfs.rmdir(Ino(parent.0), &name).await }, "rmdir", reply);
+        self.run_empty(
+            Patience::Bounded,
+            async move { vfs.rmdir(Ino(parent.0), &name).await },
+            "rmdir",
+            reply,
+        );
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
@@ -258,7 +293,8 @@ impl Filesystem for Adapter {
     }
 
     fn open(&self, _request: &Request, ino: INodeNo, flags: fuser::OpenFlags, reply: ReplyOpen) {
-        let (vfs, flags, passthrough) = (Arc::clone(&self.vfs), open_flags(flags.0), self.wants_passthrough());
+        let (vfs, flags, passthrough) =
+            (Arc::clone(&self.vfs), open_flags(flags.0), self.wants_passthrough());
         let (backings, enabled, again) =
             (Arc::clone(&self.backings), Arc::clone(&self.passthrough), Arc::clone(&self.vfs));
         let work = async move { vfs.open(Ino(ino.0), flags, passthrough).await };
@@ -382,53 +418,84 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn readdir(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let vfs = Arc::clone(&self.vfs);
+    fn readdir(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+        // Only kernels without READDIRPLUS ask this; they count no look-ups.
+        let (vfs, reply) = (Arc::clone(&self.vfs), Arc::new(Mutex::new(Some(reply))));
+        let sink = Arc::clone(&reply);
         let work = async move {
-            vfs.readdir(fh.0, offset, |entry| {
+            let add = |entry: DirEntry<'_>| {
                 let (ino, kind) = match entry.kind {
                     EntryKind::Dot(ino) => (ino, FileType::Directory),
                     EntryKind::Child { attr, .. } => (attr.ino, file_attr(&attr).kind),
                 };
-                reply.add(INodeNo(ino.0), entry.cookie, kind, entry.name)
-            })
-            .await?;
-            Ok(reply)
+                let mut sink = sink.lock();
+                sink.as_mut().is_none_or(|reply| reply.add(INodeNo(ino.0), entry.cookie, kind, entry.name))
+            };
+            vfs.readdir(fh.0, offset, Lookups::NotCounted, add).await
         };
-        self.run(Patience::Bounded, work, |result| match result {
-            Ok(reply) => reply.ok(),
-            // The reply went with the work: dropping it has answered EIO.
-            Err(error) => drop(errno("readdir", &error)),
+        self.run(Patience::Bounded, work, move |result| {
+            let Some(reply) = reply.lock().take() else { return };
+            match result {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno("readdir", &error)),
+            }
         });
     }
 
-    fn readdirplus(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectoryPlus) {
-        let vfs = Arc::clone(&self.vfs);
+    fn readdirplus(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        reply: ReplyDirectoryPlus,
+    ) {
+        let (vfs, reply) = (Arc::clone(&self.vfs), Arc::new(Mutex::new(Some(reply))));
+        let sink = Arc::clone(&reply);
         let work = async move {
-            vfs.readdir(fh.0, offset, |entry| {
+            let add = |entry: DirEntry<'_>| {
                 let (attr, ttl) = match entry.kind {
                     EntryKind::Dot(ino) => (directory(ino), Duration::ZERO),
                     EntryKind::Child { attr, ttl } => (file_attr(&attr), ttl),
                 };
-                reply.add(attr.ino, entry.cookie, entry.name, &ttl, &attr, Generation(0))
-            })
-            .await?;
-            Ok(reply)
+                let mut sink = sink.lock();
+                sink.as_mut().is_none_or(|reply| {
+                    reply.add(attr.ino, entry.cookie, entry.name, &ttl, &attr, Generation(0))
+                })
+            };
+            vfs.readdir(fh.0, offset, Lookups::Counted, add).await
         };
-        self.run(Patience::Bounded, work, |result| match result {
-            Ok(reply) => reply.ok(),
-            Err(error) => drop(errno("readdirplus", &error)),
+        self.run(Patience::Bounded, work, move |result| {
+            let Some(reply) = reply.lock().take() else { return };
+            match result {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(errno("readdirplus", &error)),
+            }
         });
     }
 
-    fn releasedir(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _flags: fuser::OpenFlags, reply: ReplyEmpty) {
+    fn releasedir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: fuser::OpenFlags,
+        reply: ReplyEmpty,
+    ) {
         match guarded(|| self.vfs.releasedir(fh.0)) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(errno("releasedir", &error)),
         }
     }
 
-    fn fsyncdir(&self, _request: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+    fn fsyncdir(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
         // Every change of a directory is in the bucket before it is answered.
         reply.ok();
     }
@@ -436,7 +503,16 @@ impl Filesystem for Adapter {
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let space = self.vfs.statfs();
         let blocks = space.total / u64::from(space.block);
-        reply.statfs(blocks, blocks, blocks, u64::MAX >> 16, u64::MAX >> 16, space.block, space.name_max, space.block);
+        reply.statfs(
+            blocks,
+            blocks,
+            blocks,
+            u64::MAX >> 16,
+            u64::MAX >> 16,
+            space.block,
+            space.name_max,
+            space.block,
+        );
     }
 
     fn setxattr(
@@ -480,7 +556,15 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn lseek(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    fn lseek(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
         let found = guarded(|| {
             let offset = u64::try_from(offset).map_err(|_negative| Error::NoSuchOffset)?;
             match whence {
@@ -509,7 +593,8 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let vfs = Arc::clone(&self.vfs);
-        let work = async move { vfs.copy_file_range((fh_in.0, offset_in), (fh_out.0, offset_out), len).await };
+        let work =
+            async move { vfs.copy_file_range((fh_in.0, offset_in), (fh_out.0, offset_out), len).await };
         self.run(Patience::Unbounded, work, move |result| match result {
             Ok(copied) => reply.written(copied),
             Err(error) => reply.error(errno("copy_file_range", &error)),

@@ -26,7 +26,11 @@ pub struct File {
 impl File {
     /// A file with this state.
     pub fn new(state: FileState) -> Self {
-        Self { op: tokio::sync::Mutex::new(()), commit: tokio::sync::Mutex::new(()), state: Mutex::new(state) }
+        Self {
+            op: tokio::sync::Mutex::new(()),
+            commit: tokio::sync::Mutex::new(()),
+            state: Mutex::new(state),
+        }
     }
 }
 

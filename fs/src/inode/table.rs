@@ -65,8 +65,18 @@ impl Table {
     pub fn children(&self, parent: Ino) -> Vec<(Name, Arc<Inode>)> {
         let state = self.state.lock();
         let Some(children) = state.children.get(&parent) else { return Vec::new() };
-        let known = |(name, ino): (&Name, &Ino)| Some((name.clone(), Arc::clone(&state.entries.get(ino)?.inode)));
+        let known =
+            |(name, ino): (&Name, &Ino)| Some((name.clone(), Arc::clone(&state.entries.get(ino)?.inode)));
         children.iter().filter_map(known).collect()
+    }
+
+    /// At most `count` inodes known in `parent`, in the order of their names from `first` on.
+    pub fn children_from(&self, parent: Ino, first: &Name, count: usize) -> Vec<(Name, Arc<Inode>)> {
+        let state = self.state.lock();
+        let Some(children) = state.children.get(&parent) else { return Vec::new() };
+        let known =
+            |(name, ino): (&Name, &Ino)| Some((name.clone(), Arc::clone(&state.entries.get(ino)?.inode)));
+        children.range(first.clone()..).filter_map(known).take(count).collect()
     }
 
     /// Whether anything is known in `parent`.
@@ -82,7 +92,9 @@ impl Table {
         let inode = Arc::new(make(ino));
         state.detach_name(&place.parent, &place.name);
         state.children.entry(place.parent).or_default().insert(place.name.clone(), ino);
-        state.entries.insert(ino, Entry { inode: Arc::clone(&inode), place: Some(place), lookups: 0, pins: 0 });
+        state
+            .entries
+            .insert(ino, Entry { inode: Arc::clone(&inode), place: Some(place), lookups: 0, pins: 0 });
         inode
     }
 
@@ -119,7 +131,8 @@ impl Table {
         let mut names = Vec::new();
         let mut ino = directory;
         while ino != Ino::ROOT {
-            let place = state.entries.get(&ino).and_then(|entry| entry.place.as_ref()).ok_or(Error::NotFound)?;
+            let place =
+                state.entries.get(&ino).and_then(|entry| entry.place.as_ref()).ok_or(Error::NotFound)?;
             names.push(place.name.clone());
             ino = place.parent;
         }
@@ -204,7 +217,9 @@ impl Table {
 
 impl State {
     fn detach_name(&mut self, parent: &Ino, name: &Name) {
-        let Some(ino) = self.children.get_mut(parent).and_then(|children| children.remove(name)) else { return };
+        let Some(ino) = self.children.get_mut(parent).and_then(|children| children.remove(name)) else {
+            return;
+        };
         if self.children.get(parent).is_some_and(BTreeMap::is_empty) {
             self.children.remove(parent);
         }

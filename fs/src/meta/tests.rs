@@ -4,7 +4,12 @@ use crate::store::ETag;
 const DEFAULTS: Defaults = Defaults { uid: 7, gid: 8, file_mode: 0o644, dir_mode: 0o755 };
 
 fn version() -> Version {
-    Version { etag: ETag::new("e"), size: 1, last_modified: UNIX_EPOCH + Duration::from_secs(100), version_id: None }
+    Version {
+        etag: ETag::new("e"),
+        size: 1,
+        last_modified: UNIX_EPOCH + Duration::from_secs(100),
+        version_id: None,
+    }
 }
 
 fn read_user(pairs: &[(&str, &str)]) -> Posix {
@@ -44,7 +49,11 @@ fn s3fs_and_rclone_are_understood() {
 
 #[test]
 fn nonsense_takes_the_defaults() {
-    let posix = read_user(&[("mode", "rwx"), ("uid", "-1"), ("file-mtime", "99999999999999999999999999999999999999999s")]);
+    let posix = read_user(&[
+        ("mode", "rwx"),
+        ("uid", "-1"),
+        ("file-mtime", "99999999999999999999999999999999999999999s"),
+    ]);
     assert_eq!(posix, DEFAULTS.file(version().last_modified));
 }
 

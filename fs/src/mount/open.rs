@@ -37,7 +37,9 @@ pub async fn open_with(
     runtime: tokio::runtime::Handle,
 ) -> Result<Opened<Adapter>, Failure> {
     let store = S3Store::connect(s3).await?;
-    reach(&store, &config.source.prefix).await?;
+    reach(&store, &config.source.prefix)
+        .await
+        .map_err(|failure| Failure::text(format!("{}: {failure}", config.source)))?;
     let bucket = BucketId::new(&format!("{}/{}", store.endpoint(), store.bucket()));
     let cache = open_cache(&config)?;
     let options = Options {

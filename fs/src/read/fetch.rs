@@ -50,7 +50,11 @@ pub struct Fetcher {
 
 impl Fetcher {
     /// A fetcher whose background work runs on `runtime`.
-    pub fn new(store: Arc<dyn ObjectStore>, runtime: tokio::runtime::Handle, options: FetcherOptions) -> Self {
+    pub fn new(
+        store: Arc<dyn ObjectStore>,
+        runtime: tokio::runtime::Handle,
+        options: FetcherOptions,
+    ) -> Self {
         Self { store, runtime, options }
     }
 
@@ -152,10 +156,8 @@ async fn stream_run(
 ) -> store::Result<()> {
     let size = target.remote.version.size;
     let whole = range == (0..size);
-    let request = GetRequest {
-        range: (!whole).then_some(range),
-        if_match: Some(target.remote.version.etag.clone()),
-    };
+    let request =
+        GetRequest { range: (!whole).then_some(range), if_match: Some(target.remote.version.etag.clone()) };
     let mut response = store.get(&target.key, request).await?;
     let mut pending = BytesMut::new();
     // A whole object comes with a checksum that stands at its end: nobody sees a byte before that.
@@ -165,7 +167,12 @@ async fn stream_run(
         while pending.len() < wanted {
             let Some(chunk) = response.body.next().await else {
                 let message = "the body ended before its length";
-                return Err(store::Error::new(store::ErrorKind::Corrupt, store::Op::Get, Some(&target.key), message));
+                return Err(store::Error::new(
+                    store::ErrorKind::Corrupt,
+                    store::Op::Get,
+                    Some(&target.key),
+                    message,
+                ));
             };
             pending.extend_from_slice(&chunk?);
         }
@@ -242,4 +249,3 @@ fn length(range: &Range<u64>) -> usize {
 fn local(bytes: u64) -> usize {
     usize::try_from(bytes).expect("a read fits in memory")
 }
-

@@ -47,7 +47,8 @@ impl Windows {
     pub fn on_read(&mut self, range: &Range<u64>, size: u64, max: u64) -> Ahead {
         let near = |stream: &Stream| {
             let slack = if stream.window == 0 { SLACK_FIRST } else { SLACK };
-            range.start <= stream.read_to.max(stream.fetched_to) + slack && range.start + slack >= stream.read_to
+            range.start <= stream.read_to.max(stream.fetched_to) + slack
+                && range.start + slack >= stream.read_to
         };
         let mut stream = match self.streams.iter().rposition(near) {
             Some(at) => self.streams.remove(at),
@@ -141,7 +142,8 @@ mod tests {
     fn the_window_ends_with_the_file() {
         let mut windows = Windows::default();
         for index in 0..8u64 {
-            if let Ahead::Fetch(ahead) = windows.on_read(&(index * MIB..(index + 1) * MIB), 8 * MIB, 64 * MIB) {
+            if let Ahead::Fetch(ahead) = windows.on_read(&(index * MIB..(index + 1) * MIB), 8 * MIB, 64 * MIB)
+            {
                 assert!(ahead.end <= 8 * MIB);
             }
         }

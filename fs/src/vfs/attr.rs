@@ -51,7 +51,11 @@ impl Vfs {
         let Some(place) = self.table.place(ino) else { return Ok(inode.attr()) };
         let _keys = self.namespace.read().await;
         let current = self.resolve(place.parent, &place.name).await?;
-        if current.ino == ino { Ok(current.attr()) } else { Err(Error::Stale("replaced by another client".into())) }
+        if current.ino == ino {
+            Ok(current.attr())
+        } else {
+            Err(Error::Stale("replaced by another client".into()))
+        }
     }
 
     /// An open file shows its handle's version, whatever the bucket has meanwhile.
@@ -146,7 +150,10 @@ impl Vfs {
     ) -> Result<Arc<RemoteFile>> {
         let Ok(key) = self.table.key(ino) else {
             // Removed while open: nothing in the bucket carries its attributes any more.
-            return Ok(Arc::new(RemoteFile::with_object(remote.version.clone(), remote.object.lock().clone())));
+            return Ok(Arc::new(RemoteFile::with_object(
+                remote.version.clone(),
+                remote.object.lock().clone(),
+            )));
         };
         let request = CopyRequest {
             from: key.clone(),
@@ -170,6 +177,10 @@ impl Vfs {
         }
         let Ok(key) = self.table.key(ino) else { return Ok(()) };
         let info = self.store.head(&key).await?;
-        if self.refresh(file, &info) { Ok(()) } else { Err(Error::Stale("replaced by another client".into())) }
+        if self.refresh(file, &info) {
+            Ok(())
+        } else {
+            Err(Error::Stale("replaced by another client".into()))
+        }
     }
 }

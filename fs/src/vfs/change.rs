@@ -6,7 +6,8 @@ use super::{Caller, Vfs};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{
-    Child, Content, File, FileState, Handles, Ino, Inode, Listing, Marker, Node, Place, Serving, Stage, StagedFile,
+    Child, Content, File, FileState, Handles, Ino, Inode, Listing, Marker, Node, Place, Serving, Stage,
+    StagedFile,
 };
 use crate::meta::{self, Kind, Posix};
 use crate::name::Name;

@@ -1,7 +1,7 @@
 //! Commits: a staged file becomes the object, if the object is still the one it was made from.
 
-use super::open::is_outdated;
 use super::Vfs;
+use super::open::is_outdated;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Committed, Content, File, Ino, Inode, RemoteFile, Stage, Stamp};
@@ -49,7 +49,9 @@ impl Vfs {
     fn snapshot(&self, ino: Ino, file: &File) -> Result<Option<Snapshot>> {
         let mut state = file.state.lock();
         if state.superseded {
-            return Err(Error::Stale("another client changed the object; these bytes are kept beside it".into()));
+            return Err(Error::Stale(
+                "another client changed the object; these bytes are kept beside it".into(),
+            ));
         }
         let Content::Staged(stage) = &state.content else { return Ok(None) };
         // A removed file has no key: its bytes go with the last handle.
@@ -71,7 +73,8 @@ impl Vfs {
         };
         let (version, (crc64nvme, crcs)) = match (&stage.base, unchanged) {
             (Some(base), true) if posix_changed || headers != file.state.lock().headers => {
-                let copied = self.copy_onto_itself(ino, &RemoteFile::new(base.clone()), headers.clone()).await?;
+                let copied =
+                    self.copy_onto_itself(ino, &RemoteFile::new(base.clone()), headers.clone()).await?;
                 (copied.version.clone(), known())
             }
             (Some(base), true) => (base.clone(), known()),
@@ -194,7 +197,9 @@ impl Vfs {
             Err(error) => return error.into(),
         };
         match self.upload(ino, &kept, &ours, &stamp, headers).await {
-            Ok(_) => tracing::warn!(%key, %kept, "conflict: another client changed the object; local bytes kept"),
+            Ok(_) => {
+                tracing::warn!(%key, %kept, "conflict: another client changed the object; local bytes kept")
+            }
             Err(error) => {
                 // The staged file stays, and so does the inode: the next flush tries again.
                 tracing::error!(%key, %error, "conflict: local bytes could not be kept in the bucket yet");
@@ -286,7 +291,9 @@ pub(super) fn whole_crc(crcs: &[u64], size: u64) -> u64 {
 }
 
 /// Runs disk I/O that may take long off the request threads.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_panicked| Error::Internal("a disk task ended early"))?
 }

@@ -1,9 +1,9 @@
 //! `copy_file_range`: on the local disk where the bytes are there; an untouched copy of a whole object is made
 //! by the server at the next commit, without an upload.
 
+use super::Vfs;
 use super::handle::FileHandle;
 use super::write::{OBJECT_MAX, staged};
-use super::Vfs;
 use crate::error::{Error, Result};
 use crate::inode::{Content, Origin, RemoteFile};
 use std::os::unix::fs::FileExt;

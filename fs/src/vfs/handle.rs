@@ -1,7 +1,7 @@
 //! Open files and directories by their handle numbers.
 
-use super::readdir::DirStream;
 use super::Vfs;
+use super::readdir::DirStream;
 use crate::error::{Error, Result};
 use crate::inode::Inode;
 use parking_lot::RwLock;

@@ -4,7 +4,8 @@ use super::Vfs;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{
-    Attr, Child, Content, Directory, File, FileState, Handles, Ino, Inode, Marker, Node, Place, RemoteFile, Serving,
+    Attr, Child, Content, Directory, File, FileState, Handles, Ino, Inode, Marker, Node, Place, RemoteFile,
+    Serving,
 };
 use crate::meta::{self, Kind, Posix};
 use crate::name::{Name, Prefix};
@@ -24,7 +25,7 @@ pub struct Entry {
 
 /// What the store has under a name.
 enum Found {
-    File(ObjectInfo),
+    File(Box<ObjectInfo>),
     Directory { posix: Posix, marker: Marker },
 }
 
@@ -60,10 +61,23 @@ impl Vfs {
                 (None, Some(_)) | (Some(_), _) => {}
             }
         }
+        if self.known_absent(directory, name) {
+            return Err(Error::NotFound);
+        }
+        if let Some(inode) = &known
+            && self.sweep(parent, directory, name, inode).await?
+        {
+            return Ok(Arc::clone(inode));
+        }
+        let (asked, changes) = (clock::instant(), directory.state.lock().changes);
         let found = self.ask(parent, directory, name, known.as_deref()).await?;
         let Some(found) = found else {
             if let Some(inode) = known {
                 self.gone(&inode);
+            }
+            let mut state = directory.state.lock();
+            if state.changes == changes {
+                state.note_absent(name, asked, self.options.attr_ttl);
             }
             return Err(Error::NotFound);
         };
@@ -80,6 +94,11 @@ impl Vfs {
                 matches!(state.content, Content::Staged(_)) || (state.described && young(state.checked))
             }
         }
+    }
+
+    fn known_absent(&self, directory: &Directory, name: &Name) -> bool {
+        let state = directory.state.lock();
+        state.absent.get(name).is_some_and(|asked| asked.elapsed() < self.options.attr_ttl)
     }
 
     /// Takes a listing's word for an inode that it shows unchanged.
@@ -111,7 +130,9 @@ impl Vfs {
         known: Option<&Inode>,
     ) -> Result<Option<Found>> {
         let prefix = self.table.prefix(parent)?;
-        let inner = prefix.dir(name)?;
+        let key = prefix.key(name)?;
+        // A key of full length has no room for the `/` of a directory.
+        let inner = prefix.dir(name).ok();
         let listed = self.fresh_listing(directory).and_then(|listing| listing.entry(name));
         let was_directory = known.is_some_and(|inode| inode.directory().is_some());
         let likely_directory = match listed {
@@ -119,13 +140,15 @@ impl Vfs {
             Some(Child::Object(_)) => false,
             None => was_directory,
         };
-        if likely_directory && let Some(found) = self.ask_directory(&inner).await? {
+        if likely_directory && let Some(found) = self.ask_directory(inner.as_ref()).await? {
             return Ok(Some(found));
         }
-        match self.store.head(&prefix.key(name)?).await {
-            Ok(info) => return Ok(Some(Found::File(info))),
-            Err(error) if error.kind == ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+        if !likely_directory && directory.state.lock().large {
+            let (file, found) = tokio::join!(self.store.head(&key), self.ask_directory(inner.as_ref()));
+            return Ok(self.file_found(file)?.or(found?));
+        }
+        if let Some(found) = self.file_found(self.store.head(&key).await)? {
+            return Ok(Some(found));
         }
         if likely_directory {
             return Ok(None);
@@ -133,11 +156,20 @@ impl Vfs {
         // One page of the parent answers for all its names, if the parent fits on a page.
         match self.small_listing(parent).await?.map(|listing| listing.entry(name)) {
             Some(None | Some(Child::Object(_))) => Ok(None),
-            Some(Some(Child::Directory)) | None => self.ask_directory(&inner).await,
+            Some(Some(Child::Directory)) | None => self.ask_directory(inner.as_ref()).await,
         }
     }
 
-    async fn ask_directory(&self, inner: &Prefix) -> Result<Option<Found>> {
+    fn file_found(&self, head: store::Result<ObjectInfo>) -> Result<Option<Found>> {
+        match head {
+            Ok(info) => Ok(Some(Found::File(Box::new(info)))),
+            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn ask_directory(&self, inner: Option<&Prefix>) -> Result<Option<Found>> {
+        let Some(inner) = inner else { return Ok(None) };
         if let Some(marker) = inner.marker() {
             match self.store.head(&marker).await {
                 Ok(info) => {
@@ -196,15 +228,21 @@ impl Vfs {
             Found::Directory { posix, marker } => self.insert_directory(place, posix, marker),
             Found::File(info) => {
                 let posix = meta::read(&info.headers, &info.version, Kind::File, &self.defaults());
-                self.insert_file(place, info.version, Description::Known(posix, info.headers))
+                let ObjectInfo { version, headers, .. } = *info;
+                self.insert_file(place, version, Description::Known(posix, headers))
             }
         }
     }
 
-    /// Takes what HEAD says. False if it is another version and the file is open: then it needs a new inode.
+    /// Takes what HEAD says. False if that needs a new inode: another version while the file is open, or a
+    /// symbolic link where a listing had shown a file.
     pub(super) fn refresh(&self, file: &File, info: &ObjectInfo) -> bool {
+        let posix = meta::read(&info.headers, &info.version, Kind::File, &self.defaults());
         let mut state = file.state.lock();
         let Content::Remote(remote) = &state.content else { return true };
+        if posix.kind != state.posix.kind {
+            return false;
+        }
         if !remote.version.same_bytes(&info.version) {
             if !state.handles.none() {
                 return false;
@@ -212,7 +250,6 @@ impl Vfs {
             state.content = Content::Remote(Arc::new(RemoteFile::new(info.version.clone())));
             state.ctime = info.version.last_modified;
         }
-        let posix = meta::read(&info.headers, &info.version, Kind::File, &self.defaults());
         if !state.posix_changed {
             state.posix = posix;
         }

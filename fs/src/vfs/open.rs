@@ -8,6 +8,7 @@ use crate::inode::{Content, File, FileState, Ino, Inode, Place, RemoteFile, Serv
 use crate::read::Target;
 use crate::store::ErrorKind;
 use std::sync::Arc;
+use std::time::Duration;
 use tarn_cache::Access;
 
 /// What an open asks for.
@@ -42,6 +43,8 @@ pub enum Serve {
     },
 }
 
+/// An answer of the store as young as this is the current one: a look-up just before the open asked for it.
+const JUST_NOW: Duration = Duration::from_millis(50);
 /// Times an open starts again because the object changed under it.
 const OPEN_TRIES: usize = 3;
 
@@ -74,9 +77,10 @@ impl Vfs {
 
     /// Close-to-open: what is older than the lifetime is asked for again.
     async fn revalidate(&self, inode: &Arc<Inode>, file: &File) -> Result<()> {
-        if self.is_fresh(inode) {
+        if self.is_fresh(inode) && !self.is_doubtful(inode.ino, file) {
             return Ok(());
         }
+        file.state.lock().checked = long_ago();
         let Some(place) = self.table.place(inode.ino) else { return Ok(()) };
         let current = self.resolve(place.parent, &place.name).await;
         match current {
@@ -85,6 +89,20 @@ impl Vfs {
             Err(Error::NotFound) if !file.state.lock().handles.none() => Ok(()),
             Err(error) => Err(error),
         }
+    }
+
+    /// A large object that is not here whole is read bit by bit later, and every read insists on the version of
+    /// the open: that version must have been the current one at the open, not a lifetime ago.
+    fn is_doubtful(&self, ino: Ino, file: &File) -> bool {
+        let (content, checked) = {
+            let state = file.state.lock();
+            (state.content.clone(), state.checked)
+        };
+        let Content::Remote(remote) = content else { return false };
+        if remote.version.size <= WHOLE_MAX || checked.elapsed() < JUST_NOW {
+            return false;
+        }
+        !self.target(ino, &remote).is_ok_and(|target| target.object.is_whole())
     }
 
     /// Makes the bytes readable: the local copy is opened, a small object is fetched whole.
@@ -144,7 +162,8 @@ impl Vfs {
         uncount(&mut file.state.lock(), true);
         let mut state = file.state.lock();
         let serve = choose(&mut state, false)?;
-        let handle = FileHandle { inode: Arc::clone(&handle.inode), writes: handle.writes, passthrough: false };
+        let handle =
+            FileHandle { inode: Arc::clone(&handle.inode), writes: handle.writes, passthrough: false };
         self.replace_handle(fh, Handle::File(Arc::new(handle)));
         Ok(serve)
     }
@@ -236,5 +255,5 @@ pub(super) fn is_outdated(error: &Error) -> bool {
 /// An instant that is certainly older than any lifetime.
 pub(super) fn long_ago() -> std::time::Instant {
     let now = clock::instant();
-    now.checked_sub(std::time::Duration::from_secs(365 * 24 * 3600)).unwrap_or(now)
+    now.checked_sub(Duration::from_secs(365 * 24 * 3600)).unwrap_or(now)
 }

@@ -1,7 +1,7 @@
 //! Reading through tarn: what the kernel does not read by itself.
 
-use super::open::is_outdated;
 use super::Vfs;
+use super::open::{is_outdated, long_ago};
 use crate::error::{Error, Result};
 use crate::inode::{Content, Ino, Overlay, StagedFile};
 use crate::read::{Fetcher, Target};
@@ -49,7 +49,9 @@ impl Vfs {
         let content = file.state.lock().content.clone();
         let bytes = match content {
             Content::Staged(stage) => match &stage.overlay {
-                Some(overlay) => self.read_overlay(handle.inode.ino, &stage.file, overlay, offset, length).await,
+                Some(overlay) => {
+                    self.read_overlay(handle.inode.ino, &stage.file, overlay, offset, length).await
+                }
                 None => {
                     let mut buffer = BytesMut::zeroed(length);
                     let got = read_full(stage.file.staged.file(), &mut buffer, offset)?;
@@ -67,6 +69,7 @@ impl Vfs {
         };
         bytes.map_err(|error| {
             if is_outdated(&error) {
+                file.state.lock().checked = long_ago();
                 return Error::Stale(format!("replaced by another client: {error}"));
             }
             error

@@ -1,8 +1,8 @@
 //! Reading directories: listings page by page, merged with what only this mount knows.
 
+use super::Vfs;
 use super::handle::{DirHandle, Handle};
 use super::lookup::Description;
-use super::Vfs;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{
@@ -41,6 +41,15 @@ pub enum EntryKind {
         /// How long to believe it; zero if the listing does not say all.
         ttl: Duration,
     },
+}
+
+/// Whether an entry that is taken counts as looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lookups {
+    /// It does (`FUSE_READDIRPLUS`).
+    Counted,
+    /// It does not (`FUSE_READDIR`).
+    NotCounted,
 }
 
 /// The reader's place in a directory. Cookies are positions in the sequence this handle has shown, so they
@@ -86,7 +95,13 @@ impl Vfs {
     }
 
     /// Gives entries from `cookie` on to `take` until it is full (`true`) or the directory ends.
-    pub async fn readdir(&self, fh: u64, cookie: u64, mut take: impl FnMut(DirEntry<'_>) -> bool) -> Result<()> {
+    pub async fn readdir(
+        &self,
+        fh: u64,
+        cookie: u64,
+        lookups: Lookups,
+        mut take: impl FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
         let handle = self.dir_handle(fh)?;
         let ino = handle.inode.ino;
         let parent = self.table.place(ino).map_or(Ino::ROOT, |place| place.parent);
@@ -98,7 +113,9 @@ impl Vfs {
         }
         let mut stream = handle.stream.lock().await;
         let mut at = cookie.saturating_sub(DOTS);
-        if at < stream.base || (at == 0 && stream.started.is_some_and(|at| at.elapsed() >= self.options.attr_ttl)) {
+        if at < stream.base
+            || (at == 0 && stream.started.is_some_and(|at| at.elapsed() >= self.options.attr_ttl))
+        {
             *stream = DirStream::default();
         }
         loop {
@@ -115,7 +132,8 @@ impl Vfs {
             if take(DirEntry { name: name.as_ref(), cookie: at + DOTS + 1, kind }) {
                 return Ok(());
             }
-            if let EntryKind::Child { attr, .. } = kind
+            if lookups == Lookups::Counted
+                && let EntryKind::Child { attr, .. } = kind
                 && let Ok(inode) = self.table.inode(attr.ino)
             {
                 self.table.looked_up(&inode, Some(Place { parent: ino, name: name.clone() }));
@@ -181,7 +199,9 @@ impl Vfs {
         let page = self.store.list(request).await?;
         stream.source = page.next.clone().map_or(Source::Ended, Source::More);
         self.note_marker(directory, &prefix, &page);
-        stream.entries.extend(children(&prefix, page));
+        let fetched = children(&prefix, page);
+        self.describe_small(inode.ino, &prefix, &fetched).await?;
+        stream.entries.extend(fetched);
         if matches!(stream.source, Source::Ended) {
             self.keep_listing(directory, stream);
             self.add_local(inode.ino, stream);
@@ -196,11 +216,13 @@ impl Vfs {
 
     /// Adds what only this mount knows: files that are not in the bucket yet.
     fn add_local(&self, ino: Ino, stream: &mut DirStream) {
-        let local: Vec<_> = self.table.children(ino).into_iter().filter(|(_, inode)| is_local(inode)).collect();
+        let local: Vec<_> =
+            self.table.children(ino).into_iter().filter(|(_, inode)| is_local(inode)).collect();
         if local.is_empty() {
             return;
         }
-        let shown: std::collections::HashSet<Name> = stream.entries.iter().map(|(name, _)| name.clone()).collect();
+        let shown: std::collections::HashSet<Name> =
+            stream.entries.iter().map(|(name, _)| name.clone()).collect();
         for (name, inode) in local.into_iter().filter(|(name, _)| !shown.contains(name)) {
             let version = inode.file().and_then(|file| file.state.lock().version().cloned());
             stream.entries.push((name, Child::Object(version.unwrap_or_else(absent_version))));
@@ -214,6 +236,7 @@ impl Vfs {
             return;
         }
         let entries: BTreeMap<_, _> = stream.entries.iter().cloned().collect();
+        directory.state.lock().large = entries.len() > usize::from(PAGE);
         *directory.listing.lock() = Some(Arc::new(Listing::new(entries, started)));
     }
 
@@ -239,10 +262,15 @@ impl Vfs {
         }
         let (started, changes) = (clock::instant(), directory.state.lock().changes);
         let prefix = self.table.prefix(ino)?;
-        let request = ListRequest { prefix: prefix.clone(), depth: Depth::Directory, after: None, limit: PAGE };
+        if directory.state.lock().large {
+            return Ok(None);
+        }
+        let request =
+            ListRequest { prefix: prefix.clone(), depth: Depth::Directory, after: None, limit: PAGE };
         let page = self.store.list(request).await?;
         self.note_marker(directory, &prefix, &page);
         if page.next.is_some() {
+            directory.state.lock().large = true;
             return Ok(None);
         }
         let listing = Arc::new(Listing::new(children(&prefix, page).into_iter().collect(), started));
@@ -256,7 +284,11 @@ impl Vfs {
     pub(super) fn entry_changed(&self, parent: Ino, name: &Name, child: Option<Child>) {
         let Ok(inode) = self.table.inode(parent) else { return };
         let Some(directory) = inode.directory() else { return };
-        directory.state.lock().changes += 1;
+        {
+            let mut state = directory.state.lock();
+            state.changes += 1;
+            state.absent.remove(name);
+        }
         if let Some(listing) = directory.listing.lock().as_ref() {
             match child {
                 Some(child) => listing.put(name, child),

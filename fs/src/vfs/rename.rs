@@ -1,7 +1,7 @@
 //! Renaming. S3 has no rename: a file is copied on the server under the version it is known by, then deleted.
 
-use super::remove::in_bucket;
 use super::Vfs;
+use super::remove::in_bucket;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, Ino, Inode, Node, Place, RemoteFile};
@@ -21,12 +21,7 @@ pub enum RenameMode {
 
 impl Vfs {
     /// Renames a file or a directory.
-    pub async fn rename(
-        &self,
-        from: (Ino, &OsStr),
-        to: (Ino, &OsStr),
-        mode: RenameMode,
-    ) -> Result<()> {
+    pub async fn rename(&self, from: (Ino, &OsStr), to: (Ino, &OsStr), mode: RenameMode) -> Result<()> {
         self.writable()?;
         let from = Place { parent: from.0, name: Name::parse(from.1)? };
         let to = Place { parent: to.0, name: Name::parse(to.1)? };

@@ -18,10 +18,8 @@ impl Vfs {
         let listed = self.subtree(&old).await?;
         let parallel = self.options.max_requests.max(1);
         let copies: Vec<_> = listed.iter().map(|object| self.copy_below(object, &old, &new)).collect();
-        let copies: HashMap<Key, Version> = stream::iter(copies)
-            .buffer_unordered(parallel)
-            .try_collect()
-            .await?;
+        let copies: HashMap<Key, Version> =
+            stream::iter(copies).buffer_unordered(parallel).try_collect().await?;
         let keys: Vec<Key> = listed.into_iter().map(|object| object.key).collect();
         self.delete_all(&keys).await?;
         // The inodes below still give their old keys here.
@@ -36,8 +34,12 @@ impl Vfs {
         let mut objects = Vec::new();
         let mut after = None;
         loop {
-            let request =
-                ListRequest { prefix: prefix.clone(), depth: Depth::Subtree, after: after.take(), limit: 1000 };
+            let request = ListRequest {
+                prefix: prefix.clone(),
+                depth: Depth::Subtree,
+                after: after.take(),
+                limit: 1000,
+            };
             let page = self.store.list(request).await?;
             if page.unusable > 0 {
                 return Err(Error::NotPermitted("the directory holds keys that cannot be copied"));

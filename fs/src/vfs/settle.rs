@@ -1,9 +1,9 @@
 //! The end of a file's work: the last writer's release, promotion into the clean store, the drain at unmount.
 
+use super::Vfs;
 use super::commit::{blocking, checksums, whole_crc};
 use super::handle::Handle;
 use super::open::uncount;
-use super::Vfs;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Committed, Content, File, Inode, Node, RemoteFile, Stamp};
@@ -82,7 +82,9 @@ impl Vfs {
     /// A mapping may have written without moving the times: then only checksums tell.
     async fn distrust_times(&self, file: &File) -> Result<()> {
         let Content::Staged(stage) = file.state.lock().content.clone() else { return Ok(()) };
-        let Some(Committed { crc64nvme: Some(crc64nvme), stamp, .. }) = &stage.committed else { return Ok(()) };
+        let Some(Committed { crc64nvme: Some(crc64nvme), stamp, .. }) = &stage.committed else {
+            return Ok(());
+        };
         let now = Stamp::of(stage.file.staged.file())?;
         if now.size != stamp.size || whole_crc(&checksums(&stage, now.size).await?, now.size) == *crc64nvme {
             return Ok(());
@@ -99,7 +101,9 @@ impl Vfs {
         let stage = {
             let mut state = file.state.lock();
             let Content::Staged(stage) = &state.content else { return Ok(()) };
-            let Some(version) = stage.base.clone().filter(|_| stage.committed.is_some()) else { return Ok(()) };
+            let Some(version) = stage.base.clone().filter(|_| stage.committed.is_some()) else {
+                return Ok(());
+            };
             let remote = Arc::new(RemoteFile::new(version));
             match std::mem::replace(&mut state.content, Content::Remote(remote)) {
                 Content::Staged(stage) => stage,
@@ -146,7 +150,9 @@ impl Vfs {
                 match vfs.settle_unlocked(&inode).await {
                     Ok(Settled::Mapped) => {}
                     Ok(Settled::Clean | Settled::Open) => return vfs.table.unpin(inode.ino),
-                    Err(error) => tracing::error!(ino = inode.ino.0, %error, "commit of a mapped file failed"),
+                    Err(error) => {
+                        tracing::error!(ino = inode.ino.0, %error, "commit of a mapped file failed")
+                    }
                 }
             }
         });
@@ -168,7 +174,8 @@ impl Vfs {
                 Ok(()) if dirty => report.committed += 1,
                 Ok(()) => {}
                 Err(error) => {
-                    let name = self.table.key(inode.ino).map_or_else(|_| "(removed)".into(), |key| key.to_string());
+                    let name =
+                        self.table.key(inode.ino).map_or_else(|_| "(removed)".into(), |key| key.to_string());
                     report.failed.push((name, error.to_string()));
                 }
             }

@@ -1,7 +1,7 @@
 //! Allocation, holes and the size of the file system.
 
-use super::write::{OBJECT_MAX, set_len, staged};
 use super::Vfs;
+use super::write::{OBJECT_MAX, set_len, staged};
 use crate::error::{Error, Result};
 use crate::inode::{Content, Stage};
 use rustix::fs::{FallocateFlags, SeekFrom};

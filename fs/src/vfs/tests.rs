@@ -141,7 +141,7 @@ pub(super) async fn names(vfs: &Arc<Vfs>, path: &str) -> Vec<String> {
         names.push(entry.name.to_str().expect("utf-8").to_owned());
         false
     };
-    vfs.readdir(fh, 0, take).await.expect("readdir");
+    vfs.readdir(fh, 0, Lookups::NotCounted, take).await.expect("readdir");
     vfs.releasedir(fh).expect("releasedir");
     names.retain(|name| name != "." && name != "..");
     names.sort();
@@ -245,7 +245,11 @@ async fn a_renamed_directory_moves_every_key() {
     for index in 0..30 {
         world.put(&format!("old/sub/{index}"), index.to_string()).await;
     }
-    world.vfs.rename((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")), RenameMode::Replace).await.expect("rename");
+    world
+        .vfs
+        .rename((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")), RenameMode::Replace)
+        .await
+        .expect("rename");
     assert_eq!(names(&world.elsewhere(), "").await, ["new"]);
     assert_eq!(names(&world.vfs, "new/sub").await.len(), 30);
     assert_eq!(world.read_file("new/sub/17").await.expect("read"), b"17");
@@ -258,7 +262,11 @@ async fn write_temp_and_rename_over_keeps_the_reader() {
     let ino = world.lookup("f").await.expect("there");
     let reader = world.vfs.open(ino, READ, false).await.expect("open");
     world.write_file("f.tmp", b"newer").await;
-    world.vfs.rename((Ino::ROOT, OsStr::new("f.tmp")), (Ino::ROOT, OsStr::new("f")), RenameMode::Replace).await.expect("rename");
+    world
+        .vfs
+        .rename((Ino::ROOT, OsStr::new("f.tmp")), (Ino::ROOT, OsStr::new("f")), RenameMode::Replace)
+        .await
+        .expect("rename");
     assert_eq!(world.vfs.read(reader.fh, 0, 10).await.expect("read")[..], b"old"[..]);
     assert_eq!(world.read_file("f").await.expect("read"), b"newer");
     assert_eq!(names(&world.vfs, "").await, ["f"]);
@@ -270,7 +278,11 @@ async fn an_open_dirty_file_is_uploaded_under_its_last_name() {
     let made = world.vfs.create(Ino::ROOT, OsStr::new("a"), 0o644, CALLER, WRITE, false).await;
     let (_, opened) = made.expect("create");
     world.vfs.write(opened.fh, 0, b"data").expect("write");
-    world.vfs.rename((Ino::ROOT, OsStr::new("a")), (Ino::ROOT, OsStr::new("b")), RenameMode::Replace).await.expect("rename");
+    world
+        .vfs
+        .rename((Ino::ROOT, OsStr::new("a")), (Ino::ROOT, OsStr::new("b")), RenameMode::Replace)
+        .await
+        .expect("rename");
     world.close(opened.fh).await;
     assert_eq!(world.object("b").await.as_deref(), Some(&b"data"[..]));
     assert!(world.object("a").await.is_none());
@@ -285,4 +297,31 @@ async fn symbolic_links_are_kept() {
     let other = world.elsewhere();
     let attr = other.lookup(Ino::ROOT, OsStr::new("l")).await.expect("lookup").attr;
     assert_eq!(attr.posix.kind, crate::meta::Kind::Symlink);
+}
+
+#[tokio::test]
+async fn a_listing_shows_symbolic_links_as_such() {
+    let world = World::new();
+    world.vfs.symlink(Ino::ROOT, OsStr::new("link"), OsStr::new("to"), CALLER).await.expect("symlink");
+    world.put("file", "to").await;
+    let other = world.elsewhere();
+    let fh = other.opendir(Ino::ROOT).expect("opendir");
+    let mut kinds = Vec::new();
+    let take = |entry: DirEntry<'_>| {
+        if let EntryKind::Child { attr, .. } = entry.kind {
+            kinds.push(attr.posix.kind);
+        }
+        false
+    };
+    other.readdir(fh, 0, Lookups::NotCounted, take).await.expect("readdir");
+    assert_eq!(kinds, [crate::meta::Kind::File, crate::meta::Kind::Symlink]);
+}
+
+#[tokio::test]
+async fn a_key_of_full_length_is_a_file() {
+    let world = World::new();
+    let directory = ["d", "e", "f", "g"].map(|letter| letter.repeat(200)).join("/");
+    let path = format!("{directory}/{}", "g".repeat(1024 - directory.len() - 1));
+    world.put(&path, "deep").await;
+    assert_eq!(world.read_file(&path).await.expect("read"), b"deep");
 }

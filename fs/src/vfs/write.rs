@@ -19,7 +19,8 @@ impl Vfs {
         if !handle.writes {
             return Err(Error::BadHandle);
         }
-        let end = offset.checked_add(data.len() as u64).filter(|end| *end <= OBJECT_MAX).ok_or(Error::TooLarge)?;
+        let end =
+            offset.checked_add(data.len() as u64).filter(|end| *end <= OBJECT_MAX).ok_or(Error::TooLarge)?;
         let mut state = file.state.lock();
         let stage = staged(&mut state)?;
         stage.file.staged.file().write_all_at(data, offset)?;

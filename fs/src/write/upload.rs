@@ -5,7 +5,8 @@ use super::plan::{PartPlan, Piece};
 use crate::error::{Error, Result};
 use crate::name::Key;
 use crate::store::{
-    CompleteRequest, Condition, ETag, ErrorKind, Headers, ObjectStore, Part, PartKinds, PartSource, Upload, Version,
+    CompleteRequest, Condition, ETag, ErrorKind, Headers, ObjectStore, Part, PartKinds, PartSource, Upload,
+    Version,
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -86,11 +87,9 @@ impl Uploader {
 
     async fn send(&self, upload: &Upload, job: &Job<'_>) -> Result<Version> {
         let numbered = job.parts.iter().zip(1u16..);
-        let sends: Vec<_> = numbered.map(|(plan, number)| self.send_part(upload, number, plan, job)).collect();
-        let mut parts: Vec<Part> = stream::iter(sends)
-            .buffer_unordered(self.parallel)
-            .try_collect()
-            .await?;
+        let sends: Vec<_> =
+            numbered.map(|(plan, number)| self.send_part(upload, number, plan, job)).collect();
+        let mut parts: Vec<Part> = stream::iter(sends).buffer_unordered(self.parallel).try_collect().await?;
         parts.sort_by_key(|part| part.number);
         let request = CompleteRequest { upload: upload.clone(), parts, condition: job.condition.clone() };
         let version = self.store.complete_upload(request).await?;

@@ -114,3 +114,33 @@ async fn a_copy_of_a_large_object_is_made_by_the_server() {
     assert_eq!(cost(&world, close).await, [(Op::Copy, 1)]);
     assert!(world.object("copy").await == Some(vec![5; 12 << 20]));
 }
+
+#[tokio::test]
+async fn a_new_file_in_a_large_directory_asks_for_its_name_alone() {
+    let world = World::with_ttl(Duration::from_secs(3600));
+    for index in 0..1001 {
+        world.put(&format!("d/{index}"), "x").await;
+    }
+    let directory = world.lookup("d").await.expect("there");
+    let missing = world.vfs.lookup(directory, OsStr::new("learn-that-it-is-large")).await;
+    assert!(matches!(missing, Err(Error::NotFound)));
+    let create = async {
+        assert!(matches!(world.vfs.lookup(directory, OsStr::new("new")).await, Err(Error::NotFound)));
+        world.write_file("d/new", b"x").await;
+    };
+    assert_eq!(cost(&world, create).await, [(Op::Head, 2), (Op::Put, 1), (Op::List, 1)]);
+}
+
+#[tokio::test]
+async fn looking_at_one_listed_file_after_the_other_describes_them_in_sweeps() {
+    let world = World::new();
+    for index in 0..200 {
+        world.put(&format!("{index:03}"), vec![1; 5000]).await;
+    }
+    assert_eq!(names(&world.vfs, "").await.len(), 200);
+    let before = world.counts();
+    for index in 0..200 {
+        world.lookup(&format!("{index:03}")).await.expect("there");
+    }
+    assert_eq!(world.counts().of(Op::Head) - before.of(Op::Head), 200, "each is asked for once");
+}

@@ -1,0 +1,106 @@
+//! Attributes that a listing does not have. LIST gives size and time; mode, owner, kept times and whether an
+//! object is a symbolic link stand in its metadata, one HEAD away. What is asked for is asked for in parallel.
+
+use super::Vfs;
+use super::lookup::Description;
+use crate::error::{Error, Result};
+use crate::inode::{Child, Directory, Ino, Inode, Place};
+use crate::meta::{self, Kind};
+use crate::name::{Name, Prefix};
+use crate::store::{ErrorKind, Version};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::sync::Arc;
+
+/// Only objects this small can be symbolic links (`PATH_MAX`), so that only they can have another type than a
+/// listing suggests.
+const LINK_MAX: u64 = 4095;
+/// Files described by one look-up at the most, once look-ups follow each other.
+const SWEEP_MAX: u32 = 64;
+
+impl Vfs {
+    /// Describes the files of a page that might be symbolic links, so that readdir shows their true type.
+    pub(super) async fn describe_small(
+        &self,
+        ino: Ino,
+        prefix: &Prefix,
+        page: &[(Name, Child)],
+    ) -> Result<()> {
+        let small = |version: &Version| (1..=LINK_MAX).contains(&version.size);
+        let work: Vec<_> = page
+            .iter()
+            .filter_map(|(name, child)| match child {
+                Child::Object(version) if small(version) && !self.is_described(ino, name, version) => {
+                    Some(name)
+                }
+                Child::Object(_) | Child::Directory => None,
+            })
+            .map(|name| self.describe_entry(ino, prefix, name))
+            .collect();
+        self.in_parallel(work).await
+    }
+
+    /// Describes a file that only a listing has shown, and with it as many of its neighbours as the look-ups so
+    /// far make likely to be asked for next (`ls -l`). True if the file is described now.
+    pub(super) async fn sweep(
+        &self,
+        parent: Ino,
+        directory: &Directory,
+        name: &Name,
+        inode: &Inode,
+    ) -> Result<bool> {
+        let undescribed = |inode: &Inode| inode.file().is_some_and(|file| !file.state.lock().described);
+        if !undescribed(inode) {
+            directory.state.lock().undescribed = 0;
+            return Ok(false);
+        }
+        let count = {
+            let mut state = directory.state.lock();
+            state.undescribed = (state.undescribed * 2).clamp(1, SWEEP_MAX);
+            state.undescribed
+        };
+        if count == 1 {
+            return Ok(false);
+        }
+        let prefix = self.table.prefix(parent)?;
+        let after = self.table.children_from(parent, name, count as usize * 2);
+        let work: Vec<_> = after
+            .iter()
+            .filter(|(_, inode)| undescribed(inode))
+            .take(count as usize)
+            .map(|(name, _)| self.describe_entry(parent, &prefix, name))
+            .collect();
+        self.in_parallel(work).await?;
+        let same = self.table.child(parent, name).is_some_and(|now| now.ino == inode.ino);
+        Ok(same && self.is_fresh(inode))
+    }
+
+    async fn in_parallel(&self, work: Vec<impl Future<Output = Result<()>>>) -> Result<()> {
+        let parallel = self.options.max_requests.max(1);
+        stream::iter(work).buffer_unordered(parallel).try_collect::<Vec<()>>().await.map(drop)
+    }
+
+    fn is_described(&self, parent: Ino, name: &Name, version: &Version) -> bool {
+        let Some(inode) = self.table.child(parent, name) else { return false };
+        inode.file().is_some_and(|file| {
+            let state = file.state.lock();
+            state.described && state.version().is_none_or(|known| known.same_bytes(version))
+        })
+    }
+
+    async fn describe_entry(&self, parent: Ino, prefix: &Prefix, name: &Name) -> Result<()> {
+        let info = match self.store.head(&prefix.key(name)?).await {
+            Ok(info) => info,
+            // Gone since it was listed: whoever looks it up is told so.
+            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(Error::Store(error)),
+        };
+        let known: Option<Arc<Inode>> = self.table.child(parent, name);
+        if known.as_ref().and_then(|inode| inode.file()).is_some_and(|file| self.refresh(file, &info)) {
+            return Ok(());
+        }
+        let posix = meta::read(&info.headers, &info.version, Kind::File, &self.defaults());
+        let place = Place { parent, name: name.clone() };
+        self.insert_file(place, info.version, Description::Known(posix, info.headers));
+        Ok(())
+    }
+}
