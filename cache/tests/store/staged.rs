@@ -141,7 +141,7 @@ fn an_object_with_missing_blocks_is_not_taken() {
 fn staged_files_of_a_dead_process_are_found_with_their_last_label() {
     let bench = Bench::new();
     let (store, other) = (bench.open(), bench.open());
-    let mut staged = stage(&store, "a");
+    let staged = stage(&store, "a");
     let renamed = StagedLabel { base: Some(("etag-0".into(), 7)), ..label("b") };
     staged.relabel(&renamed).unwrap();
     assert!(other.orphans().unwrap().is_empty(), "its owner lives");

@@ -140,8 +140,8 @@ impl Vfs {
             let job = Job { key, headers, condition, size: stamp.size, parts, source: &source, base: from };
             return Ok((self.uploader.upload(job).await?.version, None));
         }
-        if let Some(version) = self.copy_on_server(key, stage, stamp, headers, &condition).await? {
-            return Ok((version, None));
+        if let Some((version, crcs)) = self.copy_on_server(key, stage, stamp, headers, &condition).await? {
+            return Ok((version, Some(crcs)));
         }
         let blocks = usize::try_from(stamp.size.div_ceil(BLOCK_SIZE)).unwrap_or(usize::MAX);
         let source = WholeSource { stage, crcs: Mutex::new(vec![0; blocks]) };
@@ -159,12 +159,13 @@ impl Vfs {
         stamp: &Stamp,
         headers: &Headers,
         condition: &Condition,
-    ) -> Result<Option<Version>> {
+    ) -> Result<Option<(Version, Arc<Vec<u64>>)>> {
         let Some(origin) = &stage.copied else { return Ok(None) };
         if stamp.size != origin.version.size || stamp.size <= self.options.part_size {
             return Ok(None);
         }
-        if whole_crc(&checksums(stage, stamp.size).await?, stamp.size) != origin.crc64nvme {
+        let crcs = checksums(stage, stamp.size).await?;
+        if whole_crc(&crcs, stamp.size) != origin.crc64nvme {
             return Ok(None);
         }
         let request = CopyRequest {
@@ -176,7 +177,7 @@ impl Vfs {
             headers: Some(headers.clone()),
         };
         match self.store.copy(request).await {
-            Ok(version) => Ok(Some(version)),
+            Ok(version) => Ok(Some((version, Arc::new(crcs)))),
             // The source is gone or another version: our bytes are sent instead.
             Err(error) if is_outdated(&Error::Store(error.duplicate())) => Ok(None),
             Err(error) => Err(error.into()),
