@@ -88,7 +88,13 @@ impl Staged {
 
     /// Closes it and leaves it on disk, as an orphan for whoever comes next.
     pub fn leave(self) {
-        self.slot.leave();
+        self.slot.leave_at_end();
+    }
+
+    /// Says whether dropping it leaves it on disk (`true`), as an orphan for whoever comes next: for bytes that
+    /// could not be put anywhere else.
+    pub fn keep(&self, keep: bool) {
+        if keep { self.slot.leave_at_end() } else { self.slot.remove_at_end() }
     }
 
     /// Whether anybody but this owner can still write to the file: a file opened for writing, or a shared

@@ -19,7 +19,7 @@ pub(crate) struct Slot {
     name: String,
     /// The label file with its exclusive lock.
     label: Mutex<File>,
-    fate: Fate,
+    fate: Mutex<Fate>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,12 +33,17 @@ impl Slot {
     pub(crate) fn reserve(store: &Arc<Store>, label: &StagedLabel) -> Result<Self> {
         let name = store.dirs.unique();
         let label = write_label(store, &name, label)?;
-        Ok(Self { store: Arc::clone(store), name, label: Mutex::new(label), fate: Fate::Remove })
+        Ok(Self { store: Arc::clone(store), name, label: Mutex::new(label), fate: Mutex::new(Fate::Remove) })
     }
 
     /// Takes over what a dead process left; `label` carries the exclusive lock.
     pub(crate) fn inherit(store: &Arc<Store>, name: &str, label: File) -> Self {
-        Self { store: Arc::clone(store), name: name.to_owned(), label: Mutex::new(label), fate: Fate::Leave }
+        Self {
+            store: Arc::clone(store),
+            name: name.to_owned(),
+            label: Mutex::new(label),
+            fate: Mutex::new(Fate::Leave),
+        }
     }
 
     /// Creates an empty data file.
@@ -48,9 +53,9 @@ impl Slot {
     }
 
     /// Opens the data file that is there. From now on the files go when the slot goes.
-    pub(crate) fn open(mut self) -> Result<Staged> {
+    pub(crate) fn open(self) -> Result<Staged> {
         let data = self.open_data(Access::ReadWrite)?;
-        self.fate = Fate::Remove;
+        self.remove_at_end();
         Ok(Staged::new(self, data))
     }
 
@@ -66,9 +71,14 @@ impl Slot {
         Ok(())
     }
 
-    /// Lets the files stay.
-    pub(crate) fn leave(mut self) {
-        self.fate = Fate::Leave;
+    /// Lets the files stay when the slot goes.
+    pub(crate) fn leave_at_end(&self) {
+        *self.fate.lock() = Fate::Leave;
+    }
+
+    /// Lets the files go with the slot.
+    pub(crate) fn remove_at_end(&self) {
+        *self.fate.lock() = Fate::Remove;
     }
 
     /// The store it is in.
@@ -89,7 +99,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        if self.fate == Fate::Leave {
+        if *self.fate.lock() == Fate::Leave {
             return;
         }
         let staged = &self.store.dirs.staged;

@@ -42,6 +42,7 @@ pub async fn open_with(
         .map_err(|failure| Failure::text(format!("{}: {failure}", config.source)))?;
     let bucket = BucketId::new(&format!("{}/{}", store.endpoint(), store.bucket()));
     let cache = open_cache(&config)?;
+    report_orphans(&cache)?;
     let options = Options {
         prefix: config.source.prefix.clone(),
         uid: config.files.uid,
@@ -120,6 +121,20 @@ fn open_cache(config: &Config) -> Result<Arc<Cache>, Failure> {
     }
     let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the cache directory cannot be /");
     Err(error.into())
+}
+
+/// Names the files that an earlier mount could not put into its bucket any more.
+fn report_orphans(cache: &Arc<Cache>) -> Result<(), Failure> {
+    for orphan in cache.orphans()? {
+        let (path, key) =
+            (orphan.path().display().to_string(), orphan.label().map(|label| label.key.clone()));
+        tracing::warn!(
+            path,
+            key,
+            "a mount that ended left bytes that are not in the bucket; copy them from here"
+        );
+    }
+    Ok(())
 }
 
 fn host_name() -> String {

@@ -38,7 +38,11 @@ impl Vfs {
         let _commit = file.commit.lock().await;
         for _ in 0..COMMIT_TRIES {
             let Some(snapshot) = self.snapshot(inode.ino, file)? else { return Ok(()) };
-            match self.send(inode.ino, file, snapshot).await {
+            let staged = Arc::clone(&snapshot.stage.file);
+            let result = self.send(inode.ino, file, snapshot).await;
+            // What did not reach the bucket outlives this process, as a file in the local store.
+            staged.staged.keep(result.is_err() && !file.state.lock().superseded);
+            match result {
                 Err(Error::Disk(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
                 result => return result,
             }

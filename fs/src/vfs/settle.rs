@@ -176,11 +176,12 @@ impl Vfs {
                 Err(error) => {
                     let name =
                         self.table.key(inode.ino).map_or_else(|_| "(removed)".into(), |key| key.to_string());
-                    report.failed.push((name, error.to_string()));
+                    let kept = kept_path(file).unwrap_or_default();
+                    report.failed.push((name, format!("{error}; the bytes are kept in {kept}")));
+                    continue;
                 }
             }
-            let promoted = self.settle_unlocked(&inode).await;
-            if let Err(error) = promoted {
+            if let Err(error) = self.settle_unlocked(&inode).await {
                 tracing::debug!(ino = inode.ino.0, %error, "not promoted at the end");
             }
         }
@@ -197,6 +198,13 @@ fn has_other_writers(file: &File) -> Result<Option<bool>> {
             Some(file) => Ok(Some(file.staged.has_other_writers()?)),
             None => Ok(Some(true)),
         },
+    }
+}
+
+fn kept_path(file: &File) -> Option<String> {
+    match &file.state.lock().content {
+        Content::Staged(stage) => Some(stage.file.staged.path().display().to_string()),
+        Content::Remote(_) => None,
     }
 }
 
