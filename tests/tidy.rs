@@ -17,12 +17,13 @@ const LAYERS: &[&[&str]] = &[
     &["fuse"],
     &["vfs"],
     &["inode", "meta", "read", "write", "journal"],
-    &["store", "name", "embedded"],
+    &["store", "embedded"],
     &["error", "config", "spec", "clock", "sync", "telemetry"],
+    &["name"],
 ];
 
 /// `error` turns the errors of these into its own, so it must know their types; it uses nothing else of them.
-const ERROR_SOURCES: &[&str] = &["name", "store"];
+const ERROR_SOURCES: &[&str] = &["store"];
 
 fn sources(dir: &Path, extensions: &[&str], found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(dir).unwrap() {

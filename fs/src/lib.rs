@@ -1,8 +1,8 @@
 //! The file system of tarn: S3 and MinIO buckets as POSIX paths.
 //!
 //! Layers, top to bottom; an item may use only what stands below it:
-//! `main, cli` / `mount, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write` / `store, name` /
-//! `error, config, clock, telemetry`. `tests/tidy.rs` checks the `use crate::` lines against this list.
+//! `main, cli` / `mount, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write` / `store, embedded` /
+//! `error, config, spec, clock, telemetry` / `name`. `tests/tidy.rs` checks the `use crate::` lines against this list.
 
 pub mod cli;
 pub mod clock;

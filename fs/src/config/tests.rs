@@ -2,7 +2,7 @@ use super::*;
 use std::path::Path;
 
 fn caller(uid: u32) -> Caller {
-    Caller { uid, gid: uid + 1, xdg_cache_home: None, home: Some("/home/joe".into()) }
+    Caller { uid, gid: uid + 1, xdg_cache_home: None, home: Some("/users/joe".into()) }
 }
 
 fn layers(dash_o: &str) -> Layers {
@@ -25,7 +25,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.store.max_requests, 32);
     assert_eq!(config.store.encryption, Encryption::BucketDefault);
     assert_eq!(config.store.path_style, None);
-    assert_eq!(config.cache.dir, Path::new("/home/joe/.cache/tarn"));
+    assert_eq!(config.cache.dir, Path::new("/users/joe/.cache/tarn"));
     let expected = FileSettings {
         uid: 1000,
         gid: 1001,

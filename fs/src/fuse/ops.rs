@@ -1,14 +1,12 @@
 //! The requests of the kernel, one method each: decode, call, reply.
 
 use super::answer::{Patience, answer, errno, guarded};
+use super::decode::{absent, allocate, caller, directory, open_flags, rename_mode, time};
 use super::passthrough::{Reply, reply_open, serve};
 use super::{Adapter, file_attr};
-use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::Ino;
-use crate::vfs::{
-    Allocate, Caller, DirEntry, Entry, EntryKind, Lookups, OpenFlags, RenameMode, Seek, SetAttr,
-};
+use crate::vfs::{DirEntry, Entry, EntryKind, Lookups, Seek, SetAttr};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
     InitFlags, KernelConfig, LockOwner, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
@@ -74,65 +72,6 @@ impl Adapter {
 
     fn wants_passthrough(&self) -> bool {
         self.passthrough.load(Ordering::Relaxed)
-    }
-}
-
-/// The attributes of nothing, for a negative entry.
-fn absent() -> fuser::FileAttr {
-    let posix = crate::meta::Posix {
-        kind: crate::meta::Kind::File,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        mtime: SystemTime::UNIX_EPOCH,
-    };
-    file_attr(&crate::inode::Attr {
-        ino: Ino(0),
-        size: 0,
-        allocated: 0,
-        ctime: SystemTime::UNIX_EPOCH,
-        posix,
-    })
-}
-
-fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
-}
-
-fn open_flags(flags: i32) -> OpenFlags {
-    OpenFlags {
-        write: flags & libc::O_ACCMODE != libc::O_RDONLY,
-        truncate: flags & libc::O_TRUNC != 0,
-        exclusive: flags & libc::O_EXCL != 0,
-    }
-}
-
-fn time(time: TimeOrNow) -> SystemTime {
-    match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => clock::now(),
-    }
-}
-
-fn rename_mode(flags: RenameFlags) -> Result<RenameMode> {
-    match flags {
-        flags if flags.is_empty() => Ok(RenameMode::Replace),
-        RenameFlags::RENAME_NOREPLACE => Ok(RenameMode::NoReplace),
-        _ => Err(Error::Invalid("rename can replace or not replace, nothing else")),
-    }
-}
-
-fn allocate(mode: i32) -> Result<Allocate> {
-    const KEEP: i32 = libc::FALLOC_FL_KEEP_SIZE;
-    const PUNCH: i32 = libc::FALLOC_FL_PUNCH_HOLE | KEEP;
-    const ZERO_KEEP: i32 = libc::FALLOC_FL_ZERO_RANGE | KEEP;
-    match mode {
-        0 => Ok(Allocate::Reserve { keep_size: false }),
-        KEEP => Ok(Allocate::Reserve { keep_size: true }),
-        PUNCH => Ok(Allocate::Punch),
-        libc::FALLOC_FL_ZERO_RANGE => Ok(Allocate::Zero { keep_size: false }),
-        ZERO_KEEP => Ok(Allocate::Zero { keep_size: true }),
-        _ => Err(Error::Unsupported("this kind of fallocate")),
     }
 }
 
@@ -600,8 +539,4 @@ impl Filesystem for Adapter {
             Err(error) => reply.error(errno("copy_file_range", &error)),
         });
     }
-}
-
-fn directory(ino: Ino) -> fuser::FileAttr {
-    fuser::FileAttr { ino: INodeNo(ino.0), kind: FileType::Directory, ..absent() }
 }
