@@ -45,7 +45,7 @@ impl Plan {
 
     fn within(free: u64, full: bool) -> Result<Self> {
         let (name, rounds, memory_files, wanted) =
-            if full { ("full", 7, 64, GIB) } else { ("quick", 5, 8, 256 * MIB) };
+            if full { ("full", 7, 64, GIB) } else { ("quick", 3, 8, 256 * MIB) };
         let room = free.saturating_sub(RESERVE) / (memory_files as u64 * COPIES);
         let memory_file = wanted.min(room / MIB * MIB);
         ensure!(memory_file >= 16 * MIB, "only {} GiB of the disk are free", free / GIB);
