@@ -91,7 +91,7 @@ fn one(behaviour: Behaviour, mode: Mode, limit: Duration, site: &SharedSite) -> 
 }
 
 /// Runs this program again inside a new mount namespace; the one who is inside returns.
-fn enter_own_namespace() {
+pub fn enter_own_namespace() {
     const INSIDE: &str = "TARN_TESTS_NAMESPACE";
     if !disk::is_root() || std::env::var_os(INSIDE).is_some() {
         return;

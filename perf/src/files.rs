@@ -1,0 +1,76 @@
+//! Plain file I/O, timed.
+
+use crate::plan::MIB;
+use anyhow::{Context, Result, ensure};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+use tarn_tests::data;
+
+/// A file that was written: how long the write calls took, and how long the close.
+#[derive(Debug, Clone, Copy)]
+pub struct Written {
+    /// From before the open to after the last write.
+    pub writes: Duration,
+    /// The close.
+    pub close: Duration,
+}
+
+/// Writes a new file of `size` bytes, 1 MiB a call. No two MiB of it are equal, nor two files of different seeds.
+pub fn write(path: &Path, size: u64, seed: u64) -> Result<Written> {
+    let mut chunk = data::bytes(seed, MIB as usize);
+    let start = Instant::now();
+    let mut file = File::create_new(path).with_context(|| format!("create {}", path.display()))?;
+    let mut at = 0;
+    while at < size {
+        chunk[..8].copy_from_slice(&at.to_le_bytes());
+        let length = (size - at).min(MIB);
+        file.write_all(&chunk[..length as usize]).with_context(|| format!("write {}", path.display()))?;
+        at += length;
+    }
+    let writes = start.elapsed();
+    let start = Instant::now();
+    // An error of the close is not seen here: whoever needs the bytes in the bucket looks there.
+    drop(file);
+    Ok(Written { writes, close: start.elapsed() })
+}
+
+/// Reads a file to its end, 1 MiB a call; from the open to the close.
+pub fn read(path: &Path, size: u64) -> Result<Duration> {
+    let mut buffer = vec![0; MIB as usize];
+    let start = Instant::now();
+    let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let mut total = 0;
+    loop {
+        match file.read(&mut buffer).with_context(|| format!("read {}", path.display()))? {
+            0 => break,
+            count => total += count as u64,
+        }
+    }
+    drop(file);
+    let elapsed = start.elapsed();
+    ensure!(total == size, "{} has {total} bytes instead of {size}", path.display());
+    Ok(elapsed)
+}
+
+/// Both files must have the same bytes.
+pub fn same(left: &Path, right: &Path) -> Result<()> {
+    let (mut left_file, mut right_file) = (File::open(left)?, File::open(right)?);
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    loop {
+        a.clear();
+        b.clear();
+        (&mut left_file).take(MIB).read_to_end(&mut a)?;
+        (&mut right_file).take(MIB).read_to_end(&mut b)?;
+        ensure!(a == b, "{} and {} differ", left.display(), right.display());
+        if a.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Writes out what the disk has not seen yet, so that no round pays for the one before it.
+pub fn settle(dir: &Path) -> Result<()> {
+    rustix::fs::syncfs(File::open(dir)?).context("syncfs")
+}
