@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tarn_tests::behaviours;
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
-use tarn_tests::{data, run};
+use tarn_tests::{data, paths, run};
 
 pub(crate) const ALL: &[Behaviour] = behaviours!(
     On::EveryFileSystem,
@@ -18,6 +18,11 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     vim_saves,
     a_compiled_program_runs,
 );
+
+/// The number of files with `TARN_FULL=1`, else the smaller one.
+fn sized(full: u64, quick: u64) -> u64 {
+    if paths::full() { full } else { quick }
+}
 
 /// A tree of `count` files outside the subject, in nested folders, with some large, empty and executable ones.
 fn tree(subject: &Subject<'_>, count: u64) -> PathBuf {
@@ -42,7 +47,7 @@ fn same(left: &Path, right: &Path) {
 }
 
 fn git_clones_commits_and_checks(subject: &Subject<'_>) {
-    let origin = tree(subject, 400);
+    let origin = tree(subject, sized(400, 200));
     let config = "git config user.name Test; git config user.email test@example.invalid";
     shell(&origin, &format!("git init -q -b main .; {config}; git add -A; git commit -qm first"));
     for round in 0..5 {
@@ -66,7 +71,7 @@ fn git_clones_commits_and_checks(subject: &Subject<'_>) {
 }
 
 fn an_unpacked_tree_is_the_same(subject: &Subject<'_>) {
-    let source = tree(subject, 3000);
+    let source = tree(subject, sized(3000, 800));
     shell(&source, "tar cf ../tree.tar .");
     fs::create_dir(subject.path("out")).unwrap();
     must(
@@ -94,7 +99,8 @@ fn an_unpacked_tree_is_the_same(subject: &Subject<'_>) {
 }
 
 fn a_second_rsync_moves_nothing(subject: &Subject<'_>) {
-    let source = tree(subject, 600);
+    let count = sized(600, 200);
+    let source = tree(subject, count);
     let rsync = || {
         let mut command = run::command("rsync");
         command
@@ -103,7 +109,7 @@ fn a_second_rsync_moves_nothing(subject: &Subject<'_>) {
             .arg(subject.path("copy"));
         must(&mut command)
     };
-    assert!(rsync().lines().count() > 600);
+    assert!(rsync().lines().count() as u64 > count);
     same(&source, &subject.path("copy"));
     assert_eq!(rsync(), "", "nothing is left to do");
     subject.remount().unwrap();
@@ -115,7 +121,7 @@ fn a_second_rsync_moves_nothing(subject: &Subject<'_>) {
 }
 
 fn zip_and_unzip_round_trip(subject: &Subject<'_>) {
-    let source = tree(subject, 300);
+    let source = tree(subject, sized(300, 100));
     fs::remove_file(source.join("d2/link")).unwrap();
     must(run::command("cp").arg("-a").arg(&source).arg(subject.path("in")));
     shell(subject.root(), "zip -q -r all.zip in; unzip -q all.zip -d out; unzip -tq all.zip");
