@@ -14,6 +14,9 @@ use tarn_cache::PromoteWith;
 /// How often a file that is still mapped for writing is looked at.
 const MAPPED_POLL: Duration = Duration::from_millis(500);
 
+/// Failed commits of a mapped file before it is left to the end of the mount.
+const MAPPED_FAILURES_MAX: u32 = 10;
+
 /// How an unmount ended.
 #[derive(Debug, Default)]
 pub struct DrainReport {
@@ -143,7 +146,8 @@ impl Vfs {
         self.table.pin(inode.ino);
         let (vfs, inode) = (Arc::downgrade(self), Arc::clone(inode));
         self.runtime.spawn(async move {
-            loop {
+            let mut failures = 0;
+            while failures < MAPPED_FAILURES_MAX {
                 tokio::time::sleep(MAPPED_POLL).await;
                 let Some(vfs) = vfs.upgrade() else { return };
                 let _keys = vfs.namespace.read().await;
@@ -151,10 +155,12 @@ impl Vfs {
                     Ok(Settled::Mapped) => {}
                     Ok(Settled::Clean | Settled::Open) => return vfs.table.unpin(inode.ino),
                     Err(error) => {
-                        tracing::error!(ino = inode.ino.0, %error, "commit of a mapped file failed")
+                        failures += 1;
+                        tracing::error!(ino = inode.ino.0, %error, "commit of a mapped file failed");
                     }
                 }
             }
+            // It stays pinned: the drain at the end of the mount tries once more.
         });
     }
 
