@@ -41,7 +41,10 @@ impl Vfs {
         };
         let settled = if handle.writes && writers == 0 { self.settle(&handle.inode).await } else { Ok(()) };
         self.close_if_idle(file);
-        self.table.unpin(handle.inode.ino);
+        if settled.is_ok() {
+            self.table.unpin(handle.inode.ino);
+        }
+        // Otherwise it stays pinned, with its bytes: the next flush or the end of the mount tries again.
         settled
     }
 
