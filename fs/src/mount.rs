@@ -5,6 +5,7 @@
 
 pub mod background;
 pub mod checks;
+mod heap;
 pub mod open;
 pub mod record;
 mod serve;
@@ -117,6 +118,7 @@ where
     F: Future<Output = Result<Opened<A>, Failure>>,
 {
     let early = |failure: Failure| (Stage::Starting, failure);
+    heap::bound();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("tarn-worker")
