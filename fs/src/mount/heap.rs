@@ -4,7 +4,7 @@
 //! uploads are 8 MiB, so tarn came to keep several times the memory it was allowed. With a fixed threshold a part
 //! goes back to the kernel when it is freed.
 
-#![expect(unsafe_code, reason = "the C library has no safe way to be told")]
+#![cfg_attr(target_env = "gnu", expect(unsafe_code, reason = "the C library has no safe way to be told"))]
 
 /// Buffers from this size on are mapped each by itself.
 #[cfg(target_env = "gnu")]
