@@ -7,6 +7,7 @@ use crate::read::Windows;
 use crate::store::{Headers, Version};
 use crate::write::Extents;
 use parking_lot::Mutex;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -129,6 +130,16 @@ pub struct Stage {
     pub copied: Option<Origin>,
 }
 
+impl Stage {
+    /// Notes that tarn wrote `range` to the staged file.
+    pub fn wrote(&mut self, range: Range<u64>) {
+        self.writes += 1;
+        if let Some(overlay) = &mut self.overlay {
+            overlay.dirty.insert(range);
+        }
+    }
+}
+
 /// An object that a staged file was copied from.
 #[derive(Debug, Clone)]
 pub struct Origin {
@@ -235,6 +246,23 @@ fn time((seconds, nanos): (i64, i64)) -> SystemTime {
 }
 
 impl FileState {
+    /// A file that nobody has open, as the store has just described it, or as it was just made.
+    pub fn new(posix: Posix, ctime: SystemTime, headers: Headers, content: Content, described: bool) -> Self {
+        Self {
+            posix,
+            ctime,
+            described,
+            headers,
+            content,
+            posix_changed: false,
+            handles: Handles::default(),
+            serving: Serving::Idle,
+            checked: crate::clock::instant(),
+            kernel_pages: None,
+            superseded: false,
+        }
+    }
+
     /// What `stat` shows. A staged file is asked itself, for the kernel may write to it unseen.
     pub fn attr(&self, ino: Ino) -> Attr {
         let remote = |size| Attr { ino, size, allocated: size, ctime: self.ctime, posix: self.posix };

@@ -19,6 +19,22 @@ pub enum Op {
     AbortUpload,
 }
 
+impl Op {
+    /// Every operation, in the order of the trait.
+    pub const ALL: [Self; 10] = [
+        Self::Head,
+        Self::Get,
+        Self::Put,
+        Self::Copy,
+        Self::Delete,
+        Self::List,
+        Self::CreateUpload,
+        Self::UploadPart,
+        Self::CompleteUpload,
+        Self::AbortUpload,
+    ];
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

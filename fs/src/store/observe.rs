@@ -16,24 +16,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-/// Every operation, in the order of the trait.
-const OPS: [Op; 10] = [
-    Op::Head,
-    Op::Get,
-    Op::Put,
-    Op::Copy,
-    Op::Delete,
-    Op::List,
-    Op::CreateUpload,
-    Op::UploadPart,
-    Op::CompleteUpload,
-    Op::AbortUpload,
-];
-
 /// What went through a store: a snapshot, to be shown or subtracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    calls: [u64; OPS.len()],
+    calls: [u64; Op::ALL.len()],
     /// Calls that ended in an error, and bodies that did.
     pub errors: u64,
     /// Bytes of object data received.
@@ -70,7 +56,7 @@ impl Sub for Counts {
 /// The operations that were called, with their counts: `head 1, get 2`, or `nothing`.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let called = OPS.iter().filter(|op| self.of(**op) > 0);
+        let called = Op::ALL.iter().filter(|op| self.of(**op) > 0);
         let text: Vec<String> = called.map(|op| format!("{op} {}", self.of(*op))).collect();
         f.write_str(if text.is_empty() { "nothing" } else { "" })?;
         f.write_str(&text.join(", "))
@@ -79,7 +65,7 @@ impl fmt::Display for Counts {
 
 #[derive(Debug, Default)]
 struct Counters {
-    calls: [AtomicU64; OPS.len()],
+    calls: [AtomicU64; Op::ALL.len()],
     errors: AtomicU64,
     received: AtomicU64,
     sent: AtomicU64,

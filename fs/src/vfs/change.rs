@@ -6,8 +6,7 @@ use super::{Caller, Vfs};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{
-    Child, Content, File, FileState, Handles, Ino, Inode, Listing, Marker, Node, Place, Serving, Stage,
-    StagedFile,
+    Child, Content, File, FileState, Ino, Inode, Listing, Marker, Node, Place, Stage, StagedFile,
 };
 use crate::meta::{self, Kind, Posix};
 use crate::name::Name;
@@ -65,19 +64,8 @@ impl Vfs {
             writes: 0,
             copied: None,
         };
-        let file = File::new(FileState {
-            posix,
-            ctime: posix.mtime,
-            described: true,
-            headers: Headers::default(),
-            content: Content::Staged(Box::new(stage)),
-            posix_changed: false,
-            handles: Handles::default(),
-            serving: Serving::Idle,
-            checked: clock::instant(),
-            kernel_pages: None,
-            superseded: false,
-        });
+        let content = Content::Staged(Box::new(stage));
+        let file = File::new(FileState::new(posix, posix.mtime, Headers::default(), content, true));
         let place = Place { parent, name: name.clone() };
         self.touch_directory(parent);
         Ok(self.table.insert(place, |ino| Inode { ino, node: Node::File(Box::new(file)) }))

@@ -88,10 +88,7 @@ impl Vfs {
                 length,
             );
             let copied = copied.map_err(std::io::Error::from)? as u64;
-            stage.writes += 1;
-            if let Some(overlay) = &mut stage.overlay {
-                overlay.dirty.insert(to..to + copied);
-            }
+            stage.wrote(to..to + copied);
             return Ok(copied);
         }
         let bytes = self.read(from_fh, from, usize::try_from(length).unwrap_or(usize::MAX)).await?;
@@ -99,10 +96,7 @@ impl Vfs {
         let mut state = file.state.lock();
         let stage = staged(&mut state)?;
         stage.file.staged.file().write_all_at(&bytes, to)?;
-        stage.writes += 1;
-        if let Some(overlay) = &mut stage.overlay {
-            overlay.dirty.insert(to..to + bytes.len() as u64);
-        }
+        stage.wrote(to..to + bytes.len() as u64);
         Ok(bytes.len() as u64)
     }
 }

@@ -4,8 +4,7 @@ use super::Vfs;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{
-    Attr, Child, Content, Directory, File, FileState, Handles, Ino, Inode, Marker, Node, Place, RemoteFile,
-    Serving,
+    Attr, Child, Content, Directory, File, FileState, Ino, Inode, Marker, Node, Place, RemoteFile,
 };
 use crate::meta::{self, Kind, Posix};
 use crate::name::{Name, Prefix};
@@ -271,19 +270,7 @@ impl Vfs {
             Description::Listed => (self.defaults().file(ctime), Headers::default(), false),
         };
         let content = Content::Remote(Arc::new(RemoteFile::new(version)));
-        let file = File::new(FileState {
-            posix,
-            ctime,
-            described,
-            headers,
-            content,
-            posix_changed: false,
-            handles: Handles::default(),
-            serving: Serving::Idle,
-            checked: clock::instant(),
-            kernel_pages: None,
-            superseded: false,
-        });
+        let file = File::new(FileState::new(posix, ctime, headers, content, described));
         self.table.insert(place, |ino| Inode { ino, node: Node::File(Box::new(file)) })
     }
 }

@@ -24,10 +24,7 @@ impl Vfs {
         let mut state = file.state.lock();
         let stage = staged(&mut state)?;
         stage.file.staged.file().write_all_at(data, offset)?;
-        if let Some(overlay) = &mut stage.overlay {
-            overlay.dirty.insert(offset..end);
-        }
-        stage.writes += 1;
+        stage.wrote(offset..end);
         Ok(())
     }
 

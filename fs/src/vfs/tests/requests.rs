@@ -8,19 +8,7 @@ async fn cost(world: &World, work: impl Future<Output = ()>) -> Vec<(Op, u64)> {
     let before = world.counts();
     work.await;
     let after = world.counts();
-    let all = [
-        Op::Head,
-        Op::Get,
-        Op::Put,
-        Op::Copy,
-        Op::Delete,
-        Op::List,
-        Op::CreateUpload,
-        Op::UploadPart,
-        Op::CompleteUpload,
-        Op::AbortUpload,
-    ];
-    all.into_iter().map(|op| (op, after.of(op) - before.of(op))).filter(|(_, count)| *count > 0).collect()
+    Op::ALL.into_iter().map(|op| (op, after.of(op) - before.of(op))).filter(|(_, count)| *count > 0).collect()
 }
 
 #[tokio::test]
