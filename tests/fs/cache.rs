@@ -8,6 +8,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 use tarn_tests::disk::{self, Disk};
+use tarn_tests::mapping::Mapping;
 use tarn_tests::mount::{Mount, MountPlan};
 use tarn_tests::proxy::Proxy;
 use tarn_tests::subject::{Subject, private_dir};
@@ -20,6 +21,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     a_killed_mount_finds_its_cache_warm,
     what_was_written_is_cached,
     two_mounts_share_one_cache,
+    a_cold_file_is_mapped_while_others_read_it,
     a_full_cache_disk_still_reads,
     a_full_cache_disk_writes_or_says_so,
     the_cache_keeps_its_budget,
@@ -73,6 +75,21 @@ fn what_was_written_is_cached(subject: &Subject<'_>) {
     assert_eq!(requests.iter().filter(is_data).count(), 0, "nothing is fetched: {requests:?}");
     mount.unmount().unwrap();
     subject.mount_again().unwrap();
+}
+
+fn a_cold_file_is_mapped_while_others_read_it(subject: &Subject<'_>) {
+    let bytes = data::bytes(4, 24 << 20);
+    subject.bucket().put("f", &bytes).unwrap();
+    let first = File::open(subject.path("f")).unwrap();
+    let mapping = Mapping::read_only(&first, bytes.len()).unwrap();
+    assert!(mapping.read(20 << 20, 4096) == bytes[20 << 20..(20 << 20) + 4096]);
+    // The file becomes whole while it is open and mapped: later handles must fit the kernel's mode of the first.
+    for _ in 0..2 {
+        assert!(fs::read(subject.path("f")).unwrap() == bytes);
+    }
+    assert!(mapping.read(0, bytes.len()) == bytes);
+    drop((mapping, first));
+    assert!(fs::read(subject.path("f")).unwrap() == bytes);
 }
 
 fn two_mounts_share_one_cache(subject: &Subject<'_>) {

@@ -9,7 +9,7 @@ use rustix::mm::{MapFlags, MsyncFlags, ProtFlags, mmap, msync, munmap};
 use std::ffi::c_void;
 use std::fs::File;
 
-/// A shared, writable mapping of the first bytes of a file.
+/// A shared mapping of the first bytes of a file.
 #[derive(Debug)]
 pub struct Mapping {
     start: *mut c_void,
@@ -19,10 +19,17 @@ pub struct Mapping {
 impl Mapping {
     /// Maps the first `len` bytes; the file must be at least that long and stay so.
     pub fn shared(file: &File, len: usize) -> Result<Self> {
+        Self::new(file, len, ProtFlags::READ | ProtFlags::WRITE)
+    }
+
+    /// The same for a file opened for reading only; [`Mapping::write`] ends the program.
+    pub fn read_only(file: &File, len: usize) -> Result<Self> {
+        Self::new(file, len, ProtFlags::READ)
+    }
+
+    fn new(file: &File, len: usize, protection: ProtFlags) -> Result<Self> {
         // SAFETY: the kernel chooses a free address, so no memory of this program is replaced.
-        let start = unsafe {
-            mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)
-        };
+        let start = unsafe { mmap(std::ptr::null_mut(), len, protection, MapFlags::SHARED, file, 0) };
         Ok(Self { start: start.context("mmap")?, len })
     }
 

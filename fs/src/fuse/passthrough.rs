@@ -76,10 +76,11 @@ pub(super) fn serve(
                 vfs.refuse_passthrough(opened.fh)?
             }
         },
-        served @ Serve::Cached { .. } => served,
+        served @ (Serve::Cached { .. } | Serve::Direct) => served,
     };
     Ok(Reply::Flags(match served {
         Serve::Cached { keep_pages: true } => FopenFlags::FOPEN_KEEP_CACHE,
+        Serve::Direct => FopenFlags::FOPEN_DIRECT_IO,
         Serve::Cached { keep_pages: false } | Serve::Passthrough(_) => FopenFlags::empty(),
     }))
 }

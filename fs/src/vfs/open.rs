@@ -41,6 +41,8 @@ pub enum Serve {
         /// The pages it still has are of this version.
         keep_pages: bool,
     },
+    /// It asks tarn and keeps no pages: those of the local copy are enough while that fills.
+    Direct,
 }
 
 /// An answer of the store as young as this is the current one: a look-up just before the open asked for it.
@@ -187,7 +189,7 @@ impl Vfs {
 
 /// The way the kernel is served; counted.
 fn choose(state: &mut FileState, passthrough: bool) -> Result<Serve> {
-    let may = match &state.content {
+    let complete = match &state.content {
         Content::Staged(stage) => stage.overlay.is_none(),
         Content::Remote(remote) => remote.object.lock().as_ref().is_some_and(|object| object.is_whole()),
     };
@@ -196,27 +198,19 @@ fn choose(state: &mut FileState, passthrough: bool) -> Result<Serve> {
             *handles += 1;
             return Ok(Serve::Passthrough(Arc::clone(file)));
         }
-        Serving::Cached { handles } => {
-            *handles += 1;
-            return Ok(Serve::Cached { keep_pages: true });
+        Serving::Cached { handles } => *handles += 1,
+        Serving::Idle if passthrough && complete => {
+            let file = Arc::new(backing(&state.content)?);
+            state.serving = Serving::Passthrough { handles: 1, file: Arc::clone(&file) };
+            state.kernel_pages = None;
+            return Ok(Serve::Passthrough(file));
         }
-        Serving::Idle => {}
+        Serving::Idle => state.serving = Serving::Cached { handles: 1 },
     }
-    if passthrough && may {
-        let file = match &state.content {
-            Content::Staged(stage) => stage.file.staged.reopen(Access::Read)?,
-            Content::Remote(remote) => {
-                let slot = remote.object.lock();
-                let object = slot.as_ref().ok_or(Error::Internal("a whole object is open"))?;
-                object.open_whole(Access::Read)?
-            }
-        };
-        let file = Arc::new(file);
-        state.serving = Serving::Passthrough { handles: 1, file: Arc::clone(&file) };
-        state.kernel_pages = None;
-        return Ok(Serve::Passthrough(file));
+    // A mapping of it brings pages in all the same: it counts as a handle with pages.
+    if passthrough && !complete && matches!(state.content, Content::Remote(_)) {
+        return Ok(Serve::Direct);
     }
-    state.serving = Serving::Cached { handles: 1 };
     let version = match &state.content {
         Content::Remote(remote) => Some(remote.version.clone()),
         Content::Staged(_) => None,
@@ -227,6 +221,18 @@ fn choose(state: &mut FileState, passthrough: bool) -> Result<Serve> {
     };
     state.kernel_pages = version;
     Ok(Serve::Cached { keep_pages })
+}
+
+/// The local file that the kernel reads and writes by itself.
+fn backing(content: &Content) -> Result<std::fs::File> {
+    match content {
+        Content::Staged(stage) => Ok(stage.file.staged.reopen(Access::Read)?),
+        Content::Remote(remote) => {
+            let slot = remote.object.lock();
+            let object = slot.as_ref().ok_or(Error::Internal("a whole object is open"))?;
+            Ok(object.open_whole(Access::Read)?)
+        }
+    }
 }
 
 /// Takes a handle's way of being served back.
