@@ -43,6 +43,18 @@ pub struct Posix {
     pub mtime: SystemTime,
 }
 
+impl Posix {
+    /// The permission bits after a change of the content or the owner by somebody who may not keep set-id bits:
+    /// without `S_ISUID`, and without `S_ISGID` where the group may execute (`file_remove_privs` of the kernel).
+    pub fn mode_without_set_id(&self) -> u32 {
+        if self.kind == Kind::Directory {
+            return self.mode;
+        }
+        let group = if self.mode & libc::S_IXGRP == 0 { 0 } else { libc::S_ISGID };
+        self.mode & !(libc::S_ISUID | group)
+    }
+}
+
 /// The attributes of objects that carry none.
 #[derive(Debug, Clone, Copy)]
 pub struct Defaults {

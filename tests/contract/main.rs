@@ -1,7 +1,6 @@
 //! The contract suites, run on every implementation.
 
 mod faults;
-mod minio;
 
 use std::sync::Arc;
 use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
@@ -11,6 +10,7 @@ use tarn_fs::store::{
     S3Config, S3Store, Support, probe,
 };
 use tarn_tests::contract::object_store::suite;
+use tarn_tests::server::Server;
 
 #[tokio::test]
 async fn the_memory_store_keeps_the_contract() {
@@ -26,8 +26,9 @@ async fn small_pages_and_the_wrappers_keep_the_contract() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_s3_store_on_minio_keeps_the_contract() {
-    let server = minio::Minio::start().await.expect("MinIO starts");
-    let store = S3Store::connect(server.config()).await.expect("plain settings");
+    let server = Server::start_small().expect("MinIO starts");
+    let store =
+        S3Store::connect(server.store_config("contract").expect("a bucket")).await.expect("plain settings");
     let found = probe(&store, &Prefix::default()).await.expect("the probe works");
     assert!(found.guards_writes() && found.checksum == Support::Yes, "{found:?}");
     assert!(matches!(found.empty_segments, Support::Refused(_)), "{found:?}");
@@ -55,18 +56,19 @@ async fn a_store_with_a_scratch_file_keeps_the_contract() {
 
 #[tokio::test]
 async fn tls_works_with_the_ca_bundle_and_only_with_it() {
-    let server = minio::Minio::start_tls().await.expect("MinIO starts");
-    let known = S3Config { ca_bundle: Some(server.ca()), ..server.config() };
+    let server = Server::start_tls().expect("MinIO starts");
+    let config = server.store_config("contract").expect("a bucket");
+    let known = S3Config { ca_bundle: Some(server.ca()), ..config.clone() };
     let store = S3Store::connect(known).await.expect("plain settings");
     let root = ListRequest { prefix: Prefix::default(), depth: Depth::Directory, after: None, limit: 10 };
     store.list(root.clone()).await.expect("the certificate is trusted");
     let stranger =
-        S3Store::connect(S3Config { max_attempts: 1, ..server.config() }).await.expect("plain settings");
+        S3Store::connect(S3Config { max_attempts: 1, ..config.clone() }).await.expect("plain settings");
     let error = stranger.list(root).await.expect_err("the certificate is not trusted");
     assert!(error.kind == ErrorKind::Unavailable && error.message.contains("ertificate"), "{error}");
     let broken = server.ca().with_extension("broken");
     std::fs::write(&broken, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .expect("a file");
-    let refused = S3Store::connect(S3Config { ca_bundle: Some(broken), ..server.config() }).await;
+    let refused = S3Store::connect(S3Config { ca_bundle: Some(broken), ..config }).await;
     assert!(refused.expect_err("no certificate").message.contains("certificate 1 cannot be read"));
 }

@@ -2,7 +2,7 @@
 
 use crate::disk::{self, Disk};
 use crate::{paths, run, wait};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -11,6 +11,7 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
+use tarn_fs::store::{CredentialSource, S3Config};
 use tempfile::TempDir;
 
 /// The access key of the test servers.
@@ -27,26 +28,49 @@ pub struct Server {
     child: Child,
     _parent: Parent,
     address: SocketAddr,
+    scheme: &'static str,
+    data: PathBuf,
     // Dropped after the child is dead, in this order.
     _disk: Option<Disk>,
     home: TempDir,
 }
 
+/// How clients talk to a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Plain,
+    /// With a certificate of a CA of its own.
+    Tls,
+}
+
 impl Server {
     /// Starts a server on a disk of its own, if this user can mount one, and waits until it is ready.
     pub fn start() -> Result<Self> {
-        Self::start_on(if disk::is_root() { Some(Disk::new(DISK_MIB)?) } else { None })
+        Self::start_on(if disk::is_root() { Some(Disk::new(DISK_MIB)?) } else { None }, Transport::Plain)
     }
 
     /// Starts a server whose data lies in a temporary folder, for tests that store little.
     pub fn start_small() -> Result<Self> {
-        Self::start_on(None)
+        Self::start_on(None, Transport::Plain)
     }
 
-    fn start_on(disk: Option<Disk>) -> Result<Self> {
+    /// The same, speaking TLS; [`Server::ca`] is what its clients must trust.
+    pub fn start_tls() -> Result<Self> {
+        Self::start_on(None, Transport::Tls)
+    }
+
+    fn start_on(disk: Option<Disk>, transport: Transport) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("tarn-minio-").tempdir().context("folder for MinIO")?;
         let data = disk.as_ref().map_or_else(|| home.path().join("data"), |disk| disk.path().join("data"));
         std::fs::create_dir(&data)?;
+        std::fs::create_dir(certificates(home.path()))?;
+        let scheme = match transport {
+            Transport::Plain => "http",
+            Transport::Tls => {
+                make_certificates(&certificates(home.path()))?;
+                "https"
+            }
+        };
         // The port is free now; should another program take it before MinIO does, MinIO ends and the next is tried.
         for _ in 0..3 {
             let address = free_port()?;
@@ -55,11 +79,13 @@ impl Server {
                 Ok(if child.try_wait()?.is_some() {
                     Some(false)
                 } else {
-                    is_healthy(address).then_some(true)
+                    is_healthy(address, transport).then_some(true)
                 })
             });
             match ready {
-                Ok(true) => return Ok(Self { child, _parent: parent, address, _disk: disk, home }),
+                Ok(true) => {
+                    return Ok(Self { child, _parent: parent, address, scheme, data, _disk: disk, home });
+                }
                 Ok(false) => {}
                 Err(error) => {
                     end(&mut child);
@@ -72,7 +98,27 @@ impl Server {
 
     /// Its URL.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
+    }
+
+    /// Makes a bucket and gives the settings of a store on it. To MinIO a folder in its drive is a bucket.
+    pub fn store_config(&self, bucket: &str) -> Result<S3Config> {
+        std::fs::create_dir(self.data.join(bucket)).context("make a bucket")?;
+        Ok(S3Config {
+            endpoint: Some(self.endpoint()),
+            region: Some("us-east-1".into()),
+            credentials: CredentialSource::Static {
+                access_key: ACCESS_KEY.into(),
+                secret_key: SECRET_KEY.into(),
+                session_token: None,
+            },
+            ..S3Config::new(bucket)
+        })
+    }
+
+    /// The certificate of the CA that signed a TLS server's certificate.
+    pub fn ca(&self) -> PathBuf {
+        certificates(self.home.path()).join("ca.crt")
     }
 
     /// Where it listens.
@@ -122,8 +168,8 @@ fn spawn(home: &Path, data: &Path, address: SocketAddr) -> Result<(Child, Parent
     command
         .args(["--pdeathsig", "KILL", "--"])
         .arg(paths::tool("bin/minio")?)
-        .args(["server", "--quiet", "--address", &address.to_string()])
-        .arg(data)
+        .args(["server", "--quiet", "--address", &address.to_string(), "--certs-dir"])
+        .args([&certificates(home), data])
         .env("MINIO_ROOT_USER", ACCESS_KEY)
         .env("MINIO_ROOT_PASSWORD", SECRET_KEY)
         .env("MINIO_BROWSER", "off")
@@ -144,7 +190,12 @@ fn spawn(home: &Path, data: &Path, address: SocketAddr) -> Result<(Child, Parent
     Ok((child, parent))
 }
 
-fn is_healthy(address: SocketAddr) -> bool {
+fn is_healthy(address: SocketAddr, transport: Transport) -> bool {
+    // A server that speaks TLS refuses the plain request, but it is there.
+    let expected = match transport {
+        Transport::Plain => b"200",
+        Transport::Tls => b"400",
+    };
     let ask = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
         stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -152,9 +203,29 @@ fn is_healthy(address: SocketAddr) -> bool {
             .write_all(b"GET /minio/health/cluster HTTP/1.1\r\nHost: minio\r\nConnection: close\r\n\r\n")?;
         let mut answer = [0; 12];
         stream.read_exact(&mut answer)?;
-        Ok(answer.ends_with(b"200"))
+        Ok(answer.ends_with(expected))
     };
     ask().unwrap_or(false)
+}
+
+fn certificates(home: &Path) -> PathBuf {
+    home.join("certs")
+}
+
+/// Makes a CA and a certificate for 127.0.0.1 with the names that MinIO wants.
+fn make_certificates(dir: &Path) -> Result<()> {
+    std::fs::write(dir.join("extensions"), "subjectAltName=IP:127.0.0.1\nbasicConstraints=CA:FALSE\n")?;
+    let key = "req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2";
+    for arguments in [
+        format!("{key} -x509 -subj /CN=tarn-test-ca -keyout ca.key -out ca.crt"),
+        format!("{key} -subj /CN=127.0.0.1 -keyout private.key -out request"),
+        "x509 -req -in request -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile extensions -out public.crt"
+            .to_owned(),
+    ] {
+        let made = run::command("openssl").args(arguments.split(' ')).current_dir(dir).output()?;
+        ensure!(made.status.success(), "openssl {arguments}: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    Ok(())
 }
 
 fn end(child: &mut Child) {

@@ -19,11 +19,18 @@ pub(super) fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid() }
 }
 
-pub(super) fn open_flags(flags: i32) -> OpenFlags {
+/// Whether the caller keeps set-id bits through a truncation. The library does not hand on what the kernel says of
+/// the caller's CAP_FSETID (`FUSE_OPEN_KILL_SUIDGID`, `FATTR_KILL_SUIDGID`); as a rule, root has it.
+pub(super) fn keeps_set_id(request: &Request) -> bool {
+    request.uid() == 0
+}
+
+pub(super) fn open_flags(request: &Request, flags: i32) -> OpenFlags {
     OpenFlags {
         write: flags & libc::O_ACCMODE != libc::O_RDONLY,
         truncate: flags & libc::O_TRUNC != 0,
         exclusive: flags & libc::O_EXCL != 0,
+        drop_set_id: !keeps_set_id(request),
     }
 }
 

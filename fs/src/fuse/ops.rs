@@ -1,7 +1,7 @@
 //! The requests of the kernel, one method each: decode, call, reply.
 
 use super::answer::{Patience, answer, errno, guarded};
-use super::decode::{absent, allocate, caller, directory, open_flags, rename_mode, time};
+use super::decode::{absent, allocate, caller, directory, keeps_set_id, open_flags, rename_mode, time};
 use super::passthrough::{Reply, reply_open, serve};
 use super::{Adapter, file_attr};
 use crate::error::{Error, Result};
@@ -84,6 +84,8 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_ASYNC_DIO,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
+            // Without it the kernel asks for an attribute before each write, passed through or not.
+            InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         ];
         for flag in wanted {
             if config.add_capabilities(flag).is_err() {
@@ -124,7 +126,7 @@ impl Filesystem for Adapter {
 
     fn setattr(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -140,7 +142,8 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let set = SetAttr { mode, uid, gid, size, mtime: mtime.map(time) };
+        let drop_set_id = size.is_some() && !keeps_set_id(request);
+        let set = SetAttr { mode, uid, gid, size, mtime: mtime.map(time), drop_set_id };
         let (vfs, ttl) = (Arc::clone(&self.vfs), self.vfs.attr_ttl());
         let work = async move { vfs.setattr(Ino(ino.0), set).await };
         self.run(Patience::Unbounded, work, move |result| match result {
@@ -232,9 +235,9 @@ impl Filesystem for Adapter {
         self.run_empty(Patience::Unbounded, work, "rename", reply);
     }
 
-    fn open(&self, _request: &Request, ino: INodeNo, flags: fuser::OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, ino: INodeNo, flags: fuser::OpenFlags, reply: ReplyOpen) {
         let (vfs, flags, passthrough) =
-            (Arc::clone(&self.vfs), open_flags(flags.0), self.wants_passthrough());
+            (Arc::clone(&self.vfs), open_flags(request, flags.0), self.wants_passthrough());
         let (backings, enabled, again) =
             (Arc::clone(&self.backings), Arc::clone(&self.passthrough), Arc::clone(&self.vfs));
         let work = async move { vfs.open(Ino(ino.0), flags, passthrough).await };
@@ -255,7 +258,7 @@ impl Filesystem for Adapter {
         reply: ReplyCreate,
     ) {
         let (vfs, name, caller) = (Arc::clone(&self.vfs), name.to_owned(), caller(request));
-        let (flags, passthrough) = (open_flags(flags), self.wants_passthrough());
+        let (flags, passthrough) = (open_flags(request, flags), self.wants_passthrough());
         let (backings, enabled, again) =
             (Arc::clone(&self.backings), Arc::clone(&self.passthrough), Arc::clone(&self.vfs));
         let work = async move { vfs.create(Ino(parent.0), &name, mode, caller, flags, passthrough).await };
@@ -315,12 +318,18 @@ impl Filesystem for Adapter {
         fh: FileHandle,
         offset: u64,
         data: &[u8],
-        _write_flags: WriteFlags,
+        write_flags: WriteFlags,
         _flags: fuser::OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        match guarded(|| self.vfs.write(fh.0, offset, data)) {
+        let write = || {
+            if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+                self.vfs.drop_set_id(fh.0)?;
+            }
+            self.vfs.write(fh.0, offset, data)
+        };
+        match guarded(write) {
             Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
             Err(error) => reply.error(errno("write", &error)),
         }

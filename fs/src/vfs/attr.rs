@@ -23,12 +23,16 @@ pub struct SetAttr {
     pub size: Option<u64>,
     /// Time of the last change of the content.
     pub mtime: Option<SystemTime>,
+    /// Set-id bits go: the caller changes the content and may not keep them.
+    pub drop_set_id: bool,
 }
 
 impl SetAttr {
     fn apply(&self, posix: &Posix) -> Posix {
+        let drops = self.drop_set_id || self.uid.is_some() || self.gid.is_some();
+        let kept = if drops { posix.mode_without_set_id() } else { posix.mode };
         Posix {
-            mode: self.mode.map_or(posix.mode, |mode| mode & 0o7777),
+            mode: self.mode.map_or(kept, |mode| mode & 0o7777),
             uid: self.uid.unwrap_or(posix.uid),
             gid: self.gid.unwrap_or(posix.gid),
             mtime: self.mtime.unwrap_or(posix.mtime),
@@ -36,8 +40,9 @@ impl SetAttr {
         }
     }
 
-    fn changes_posix(&self) -> bool {
-        self.mode.is_some() || self.uid.is_some() || self.gid.is_some() || self.mtime.is_some()
+    fn changes(&self, posix: &Posix) -> bool {
+        let drops = self.drop_set_id && posix.mode != posix.mode_without_set_id();
+        drops || self.mode.is_some() || self.uid.is_some() || self.gid.is_some() || self.mtime.is_some()
     }
 }
 
@@ -79,7 +84,8 @@ impl Vfs {
                 if let Some(size) = set.size {
                     self.truncate(&inode, size).await?;
                 }
-                if set.changes_posix() {
+                let posix = file.state.lock().posix;
+                if set.changes(&posix) {
                     self.set_file(ino, file, &set).await?;
                 }
                 // A change by path has no close that would commit it.
@@ -89,6 +95,18 @@ impl Vfs {
             }
         }
         Ok(inode.attr())
+    }
+
+    /// A writer who may not keep set-id bits changes the content (`FUSE_WRITE_KILL_SUIDGID`).
+    pub fn drop_set_id(&self, fh: u64) -> Result<()> {
+        let handle = self.file_handle(fh)?;
+        if let Some(file) = handle.inode.file() {
+            let mut state = file.state.lock();
+            let mode = state.posix.mode_without_set_id();
+            state.posix_changed |= mode != state.posix.mode;
+            state.posix.mode = mode;
+        }
+        Ok(())
     }
 
     async fn set_directory(&self, ino: Ino, directory: &Directory, set: &SetAttr) -> Result<()> {

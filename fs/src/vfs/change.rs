@@ -45,7 +45,7 @@ impl Vfs {
         }
         let posix = self.new_posix(Kind::File, mode, caller);
         let inode = self.new_file(parent, &name, posix)?;
-        let opened = self.finish_open(&inode, true, passthrough)?;
+        let opened = self.finish_open(&inode, OpenFlags { write: true, ..flags }, passthrough)?;
         Ok((self.entry(&inode, Some(Place { parent, name })), opened))
     }
 

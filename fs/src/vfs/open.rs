@@ -20,6 +20,8 @@ pub struct OpenFlags {
     pub truncate: bool,
     /// `O_EXCL`, of a create.
     pub exclusive: bool,
+    /// The caller may not keep set-id bits when it truncates.
+    pub drop_set_id: bool,
 }
 
 /// An open file.
@@ -69,7 +71,7 @@ impl Vfs {
                 self.prepare_read(&inode, file).await
             };
             match prepared {
-                Ok(()) => return self.finish_open(&inode, flags.write, passthrough),
+                Ok(()) => return self.finish_open(&inode, flags, passthrough),
                 Err(error) if is_outdated(&error) => file.state.lock().checked = long_ago(),
                 Err(error) => return Err(error),
             }
@@ -141,11 +143,22 @@ impl Vfs {
     }
 
     /// Counts the handle and chooses how it is served.
-    pub(super) fn finish_open(&self, inode: &Arc<Inode>, writes: bool, passthrough: bool) -> Result<Opened> {
+    pub(super) fn finish_open(
+        &self,
+        inode: &Arc<Inode>,
+        flags: OpenFlags,
+        passthrough: bool,
+    ) -> Result<Opened> {
         let file = inode.file().ok_or(Error::IsDirectory)?;
         let mut state = file.state.lock();
-        let serve = choose(&mut state, passthrough)?;
-        if writes {
+        let set_id = state.posix.mode != state.posix.mode_without_set_id();
+        if set_id && flags.truncate && flags.drop_set_id {
+            state.posix.mode = state.posix.mode_without_set_id();
+            state.posix_changed = true;
+        }
+        // The kernel does not say who writes to a file that it passes through; these bits depend on it.
+        let serve = choose(&mut state, passthrough && !(set_id && flags.write))?;
+        if flags.write {
             state.handles.writers += 1;
         } else {
             state.handles.readers += 1;
@@ -153,7 +166,7 @@ impl Vfs {
         drop(state);
         self.table.pin(inode.ino);
         let passthrough = matches!(serve, Serve::Passthrough(_));
-        let handle = FileHandle { inode: Arc::clone(inode), writes, passthrough };
+        let handle = FileHandle { inode: Arc::clone(inode), writes: flags.write, passthrough };
         Ok(Opened { fh: self.add_handle(Handle::File(Arc::new(handle))), serve })
     }
 

@@ -19,8 +19,9 @@ pub(super) struct World {
 }
 
 pub(super) const CALLER: Caller = Caller { uid: 0, gid: 0 };
-pub(super) const WRITE: OpenFlags = OpenFlags { write: true, truncate: false, exclusive: false };
-pub(super) const READ: OpenFlags = OpenFlags { write: false, truncate: false, exclusive: false };
+pub(super) const WRITE: OpenFlags =
+    OpenFlags { write: true, truncate: false, exclusive: false, drop_set_id: false };
+pub(super) const READ: OpenFlags = OpenFlags { write: false, ..WRITE };
 
 impl World {
     pub(super) fn new() -> Self {
@@ -297,6 +298,39 @@ async fn symbolic_links_are_kept() {
     let other = world.elsewhere();
     let attr = other.lookup(Ino::ROOT, OsStr::new("l")).await.expect("lookup").attr;
     assert_eq!(attr.posix.kind, crate::meta::Kind::Symlink);
+}
+
+#[tokio::test]
+async fn who_may_not_keep_set_id_bits_does_not() {
+    let world = World::new();
+    let program = |name: &'static str| {
+        let world = &world;
+        async move {
+            let ino = world.write_file(name, b"program").await;
+            let set = SetAttr { mode: Some(0o6755), ..SetAttr::default() };
+            assert_eq!(world.vfs.setattr(ino, set).await.expect("chmod").posix.mode, 0o6755);
+            ino
+        }
+    };
+    let mode = |ino| {
+        let vfs = &world.vfs;
+        async move { vfs.getattr(ino).await.expect("stat").posix.mode }
+    };
+    let written = program("written").await;
+    let opened = world.vfs.open(written, WRITE, true).await.expect("open");
+    assert!(!matches!(opened.serve, Serve::Passthrough(_)), "the kernel must say who writes");
+    world.vfs.drop_set_id(opened.fh).expect("dropped");
+    assert_eq!(mode(written).await, 0o755);
+    let emptied = program("emptied").await;
+    let flags = OpenFlags { truncate: true, drop_set_id: true, ..WRITE };
+    world.vfs.open(emptied, flags, true).await.expect("open");
+    assert_eq!(mode(emptied).await, 0o755);
+    let cut = program("cut").await;
+    let set = SetAttr { size: Some(1), drop_set_id: true, ..SetAttr::default() };
+    assert_eq!(world.vfs.setattr(cut, set).await.expect("truncate").posix.mode, 0o755);
+    let given = program("given").await;
+    let set = SetAttr { uid: Some(1), ..SetAttr::default() };
+    assert_eq!(world.vfs.setattr(given, set).await.expect("chown").posix.mode, 0o755);
 }
 
 #[tokio::test]
