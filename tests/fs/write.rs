@@ -16,6 +16,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     a_file_of_several_blocks_is_edited_in_place_after_a_remount,
     append_always_writes_at_the_end,
     append_to_an_existing_file_keeps_what_was_there,
+    a_file_emptied_right_after_it_was_read_has_what_was_written,
     opening_with_truncation_drops_the_old_content,
     exclusive_creation_fails_on_an_existing_file,
     reading_past_the_end_is_short_and_then_empty,
@@ -117,6 +118,19 @@ fn append_to_an_existing_file_keeps_what_was_there(subject: &Subject<'_>) {
         expected.extend_from_slice(&line);
     }
     assert!(fs::read(subject.path("log")).unwrap() == expected);
+}
+
+/// The kernel reports a close some time after it: what is opened meanwhile must not get the old file.
+fn a_file_emptied_right_after_it_was_read_has_what_was_written(subject: &Subject<'_>) {
+    for round in 0..200 {
+        let (path, written) = (subject.path(&format!("f{round}")), format!("written again {round}"));
+        fs::write(&path, "written first, and longer than the second").unwrap();
+        assert!(fs::read(&path).unwrap().starts_with(b"written first"), "{round}");
+        assert_eq!(fs::metadata(&path).unwrap().len(), 41);
+        assert!(fs::read(&path).unwrap().starts_with(b"written first"), "{round}");
+        fs::write(&path, &written).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), written);
+    }
 }
 
 fn opening_with_truncation_drops_the_old_content(subject: &Subject<'_>) {

@@ -7,46 +7,58 @@ use crate::error::Result;
 use crate::vfs::{Opened, Serve, Vfs};
 use fuser::{BackingId, FileHandle, FopenFlags, ReplyOpen};
 use parking_lot::Mutex;
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 
-/// Backing ids in use.
-#[derive(Debug, Default)]
-pub(super) struct Backings {
-    state: Mutex<State>,
+/// Backing ids in use. `Id` is [`BackingId`] but in tests.
+#[derive(Debug)]
+pub(super) struct Backings<Id = BackingId> {
+    by_inode: Mutex<HashMap<u64, Backing<Id>>>,
 }
 
-#[derive(Debug, Default)]
-struct State {
-    by_handle: HashMap<u64, Arc<BackingId>>,
-    by_inode: HashMap<u64, Weak<BackingId>>,
+#[derive(Debug)]
+struct Backing<Id> {
+    id: Arc<Id>,
+    /// Handles that the kernel has not released. Nothing else says whether the id still stands for the inode's
+    /// file: a thread that has just answered an open may hold the id a moment longer than its handle lives.
+    handles: HashSet<u64>,
 }
 
-impl Backings {
+impl<Id> Default for Backings<Id> {
+    fn default() -> Self {
+        Self { by_inode: Mutex::default() }
+    }
+}
+
+impl<Id> Backings<Id> {
     /// The inode's backing id for one more handle; registers the file if it has none.
     pub(super) fn take(
         &self,
         ino: u64,
         fh: u64,
-        register: impl FnOnce() -> std::io::Result<BackingId>,
-    ) -> std::io::Result<Arc<BackingId>> {
-        let mut state = self.state.lock();
-        let id = match state.by_inode.get(&ino).and_then(Weak::upgrade) {
-            Some(id) => id,
-            None => Arc::new(register()?),
+        register: impl FnOnce() -> std::io::Result<Id>,
+    ) -> std::io::Result<Arc<Id>> {
+        let mut by_inode = self.by_inode.lock();
+        let backing = match by_inode.entry(ino) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => {
+                free.insert(Backing { id: Arc::new(register()?), handles: HashSet::new() })
+            }
         };
-        state.by_inode.insert(ino, Arc::downgrade(&id));
-        state.by_handle.insert(fh, Arc::clone(&id));
-        Ok(id)
+        backing.handles.insert(fh);
+        Ok(Arc::clone(&backing.id))
     }
 
     /// A handle is released.
     pub(super) fn release(&self, ino: u64, fh: u64) {
-        let mut state = self.state.lock();
-        state.by_handle.remove(&fh);
-        if state.by_inode.get(&ino).is_some_and(|id| id.strong_count() == 0) {
-            state.by_inode.remove(&ino);
+        let mut by_inode = self.by_inode.lock();
+        if let Entry::Occupied(mut known) = by_inode.entry(ino) {
+            known.get_mut().handles.remove(&fh);
+            if known.get().handles.is_empty() {
+                known.remove();
+            }
         }
     }
 }
@@ -99,5 +111,31 @@ pub(super) fn reply_open(
         Ok(Reply::Passthrough(id)) => reply.opened_passthrough(fh, FopenFlags::empty(), &id),
         Ok(Reply::Flags(flags)) => reply.opened(fh, flags),
         Err(error) => reply.error(super::errno("open", &error)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_of_an_inode_share_its_file_until_the_last_is_released() {
+        let backings = Backings::default();
+        let first = backings.take(1, 10, || Ok("first file")).expect("registered");
+        assert_eq!(*backings.take(1, 11, || Ok("never")).expect("shared"), "first file");
+        backings.release(1, 10);
+        assert_eq!(*backings.take(1, 12, || Ok("never")).expect("shared"), "first file");
+        backings.release(1, 11);
+        backings.release(1, 12);
+        // The thread that answered the first open still has its id, but no handle has it any more.
+        assert_eq!(*backings.take(1, 13, || Ok("second file")).expect("registered"), "second file");
+        drop(first);
+    }
+
+    #[test]
+    fn a_file_that_the_kernel_refuses_leaves_nothing() {
+        let backings = Backings::default();
+        backings.take(1, 10, || Err(std::io::ErrorKind::PermissionDenied.into())).expect_err("refused");
+        assert_eq!(*backings.take(1, 11, || Ok(7)).expect("registered"), 7);
     }
 }

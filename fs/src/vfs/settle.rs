@@ -40,7 +40,7 @@ impl Vfs {
             state.handles.writers
         };
         let settled = if handle.writes && writers == 0 { self.settle(&handle.inode).await } else { Ok(()) };
-        self.close_if_idle(file);
+        self.close_if_idle(file).await;
         if settled.is_ok() {
             self.table.unpin(handle.inode.ino);
         }
@@ -136,8 +136,10 @@ impl Vfs {
         Ok(())
     }
 
-    /// Lets the local copy go when nobody has the file open, so that it can be evicted.
-    fn close_if_idle(&self, file: &File) {
+    /// Lets the local copy go when nobody has the file open, so that it can be evicted. Not while an open is
+    /// under way: it counts its handle last.
+    async fn close_if_idle(&self, file: &File) {
+        let _op = file.op.lock().await;
         let state = file.state.lock();
         if let (Content::Remote(remote), true) = (&state.content, state.handles.none()) {
             *remote.object.lock() = None;

@@ -333,6 +333,21 @@ async fn who_may_not_keep_set_id_bits_does_not() {
     assert_eq!(world.vfs.setattr(given, set).await.expect("chown").posix.mode, 0o755);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_takes_nothing_from_an_open_under_way() {
+    let world = World::new();
+    let ino = world.write_file("f", b"first").await;
+    for round in 0..2000 {
+        let reader = world.vfs.open(ino, READ, true).await.expect("open for reading");
+        let vfs = Arc::clone(&world.vfs);
+        let released = tokio::spawn(async move { vfs.release(reader.fh).await });
+        let flags = OpenFlags { truncate: round % 2 == 0, ..WRITE };
+        let writer = world.vfs.open(ino, flags, true).await.expect("open for writing");
+        released.await.expect("no panic").expect("release");
+        world.close(writer.fh).await;
+    }
+}
+
 #[tokio::test]
 async fn a_listing_shows_symbolic_links_as_such() {
     let world = World::new();
