@@ -19,13 +19,18 @@ pub struct Written {
 
 /// Writes a new file of `size` bytes, 1 MiB a call. No two MiB of it are equal, nor two files of different seeds.
 pub fn write(path: &Path, size: u64, seed: u64) -> Result<Written> {
-    let mut chunk = data::bytes(seed, MIB as usize);
+    write_by(path, size, seed, MIB)
+}
+
+/// The same with `call` bytes a call, 8 at least.
+pub fn write_by(path: &Path, size: u64, seed: u64, call: u64) -> Result<Written> {
+    let mut chunk = data::bytes(seed, usize::try_from(call)?);
     let start = Instant::now();
     let mut file = File::create_new(path).with_context(|| format!("create {}", path.display()))?;
     let mut at = 0;
     while at < size {
         chunk[..8].copy_from_slice(&at.to_le_bytes());
-        let length = (size - at).min(MIB);
+        let length = (size - at).min(call);
         file.write_all(&chunk[..length as usize]).with_context(|| format!("write {}", path.display()))?;
         at += length;
     }

@@ -5,13 +5,19 @@ use super::in_turns;
 use crate::bench::{Bench, LARGE, Mounted};
 use crate::figure::{Figure, Goal};
 use crate::files::{self, Written};
-use crate::plan::GIB;
+use crate::plan::{GIB, MIB};
 use crate::{process, raw};
 use anyhow::Result;
+use std::path::PathBuf;
 use std::time::Duration;
+
+/// Bytes of the file that is written by small calls, and of one call.
+const SMALL: (u64, u64) = (256 * MIB, 4096);
 
 /// One round.
 struct Round {
+    small: Duration,
+    small_local: Duration,
     written: Written,
     local: Duration,
     raw: Duration,
@@ -29,9 +35,16 @@ pub fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let gib = bench.plan.large as f64 / GIB as f64;
     let rate =
         |time: fn(&Round) -> Duration| rounds.iter().map(|round| gib / time(round).as_secs_f64()).collect();
+    let calls = |time: fn(&Round) -> Duration| {
+        let count = (SMALL.0 / SMALL.1) as f64 / 1000.0;
+        rounds.iter().map(|round| count / time(round).as_secs_f64()).collect()
+    };
     Ok(vec![
         Figure::new("new file, write calls", "GiB/s", rate(|round| round.written.writes))
             .beside(format!("the same on {}", bench.machine.file_system), rate(|round| round.local))
+            .goal(Goal::RatioAtLeast(0.9)),
+        Figure::new("new file, write calls of 4 KiB", "1000/s", calls(|round| round.small))
+            .beside(format!("the same on {}", bench.machine.file_system), calls(|round| round.small_local))
             .goal(Goal::RatioAtLeast(0.9)),
         Figure::new(
             "new file, write and close",
@@ -70,5 +83,13 @@ fn one(bench: &Bench, mounted: &Mounted, round: usize) -> Result<Round> {
     let upload = raw::Upload::prepare(bench, LARGE)?;
     bench.settle()?;
     let raw = upload.run()?;
-    Ok(Round { written, local, raw, cpu })
+    let small = |path: PathBuf| {
+        bench.settle()?;
+        let written = files::write_by(&path, SMALL.0, seed, SMALL.1)?;
+        std::fs::remove_file(&path)?;
+        Ok(written.writes)
+    };
+    let (small, small_local) =
+        in_turns(round, || small(mounted.path("small")), || small(bench.local("small")))?;
+    Ok(Round { small, small_local, written, local, raw, cpu })
 }
