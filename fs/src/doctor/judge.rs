@@ -1,6 +1,6 @@
 //! From a finding to its line. Pure: what was found comes in, what to think and do of it comes out.
 
-use crate::store::ErrorKind;
+use crate::store::{ErrorKind, Support};
 use std::fmt;
 use std::time::Duration;
 
@@ -55,17 +55,6 @@ impl fmt::Display for Line {
         write!(f, "{status:<8}  {:<24}  {}", self.check, self.finding)?;
         self.advice.map_or(Ok(()), |advice| write!(f, "; {advice}"))
     }
-}
-
-/// What a store does with something it is asked to keep.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Support {
-    /// It keeps it.
-    Yes,
-    /// It says yes and does not keep it.
-    Ignored,
-    /// It says no.
-    Refused(String),
 }
 
 /// A condition or feature, with what its absence means.

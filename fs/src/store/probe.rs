@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use std::fmt;
 use std::ops::Range;
+use std::time::SystemTime;
 
 /// What the probe writes.
 const BODY: &[u8] = b"tarn looks what this server can do";
@@ -65,11 +66,15 @@ pub struct Capabilities {
     pub checksum: Support,
     /// Keys with `//`.
     pub empty_segments: Support,
+    /// The removal of what the probe wrote.
+    pub delete: Support,
+    /// `Last-Modified` of an object that was written just before the end of the probe.
+    pub server_time: SystemTime,
 }
 
 impl Capabilities {
     /// Each capability with a name for people, in a fixed order.
-    pub fn named(&self) -> [(&'static str, &Support); 11] {
+    pub fn named(&self) -> [(&'static str, &Support); 12] {
         [
             ("conditional PUT of a new key", &self.put_absent),
             ("conditional PUT over a version", &self.put_matches),
@@ -82,6 +87,7 @@ impl Capabilities {
             ("copied part", &self.part_copy),
             ("CRC64NVME", &self.checksum),
             ("// in keys", &self.empty_segments),
+            ("delete", &self.delete),
         ]
     }
 
@@ -101,16 +107,11 @@ pub async fn probe(store: &dyn ObjectStore, prefix: &Prefix) -> Result<Capabilit
     };
     let probe = Probe { store, key: key("object")?, copy: key("copy")?, odd: key("a//b")? };
     let found = probe.run().await;
-    match store.delete(&[probe.key.clone(), probe.copy.clone(), probe.odd.clone()]).await {
-        Ok(deleted) => {
-            for (key, error) in deleted.iter().filter_map(|(key, result)| Some((key, result.as_ref().err()?)))
-            {
-                tracing::debug!(%key, %error, "a probe object stays");
-            }
-        }
-        Err(error) => tracing::warn!(%dir, %error, "the probe's objects stay"),
+    let delete = probe.clean().await;
+    if let Support::Refused(why) = &delete {
+        tracing::warn!(%dir, why, "the probe's objects stay");
     }
-    found
+    Ok(Capabilities { delete, ..found? })
 }
 
 struct Probe<'a> {
@@ -136,7 +137,26 @@ impl Probe<'_> {
             empty_segments: must_do(self.put(&self.odd, Condition::Always).await)?,
             put_absent: must_refuse(self.put(&self.key, Condition::Absent).await)?,
             put_matches: must_refuse(self.put(&self.key, stale).await)?,
+            delete: Support::Yes,
+            server_time: self.server_time().await?,
         })
+    }
+
+    /// Removes what was written. A server that refuses `//` has nothing there to delete.
+    async fn clean(&self) -> Support {
+        let keys = [self.key.clone(), self.copy.clone(), self.odd.clone()];
+        let failed = match self.store.delete(&keys).await {
+            Ok(deleted) => {
+                deleted.into_iter().find_map(|(key, result)| result.err().filter(|_| key != self.odd))
+            }
+            Err(error) => Some(error),
+        };
+        failed.map_or(Support::Yes, |error| Support::Refused(error.to_string()))
+    }
+
+    async fn server_time(&self) -> Result<SystemTime> {
+        self.put(&self.key, Condition::Always).await?;
+        Ok(self.store.head(&self.key).await?.version.last_modified)
     }
 
     async fn put(&self, key: &Key, condition: Condition) -> Result<Version> {
