@@ -20,6 +20,7 @@ mod files;
 mod flight;
 mod key;
 mod mapping;
+mod notes;
 mod object;
 mod staging;
 mod stats;

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use shelf::{Found, Place, Removal, Shard};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
@@ -48,6 +49,8 @@ pub struct Store {
     pub(crate) boot: Boot,
     pub(crate) budget: Budget,
     pub(crate) counters: Counters,
+    /// Notes written by this store.
+    pub(crate) notes: AtomicU64,
     registry: Mutex<HashMap<ObjectName, Weak<Object>>>,
 }
 
@@ -74,6 +77,7 @@ impl Store {
             boot: Boot::new(&boot_id),
             budget,
             counters: Counters::default(),
+            notes: AtomicU64::new(0),
             registry: Mutex::default(),
         };
         store.dirs.enter(|alone| {

@@ -103,6 +103,8 @@ pub struct DirectoryState {
     pub large: bool,
     /// Names that the store was asked for and does not have, and when.
     pub absent: HashMap<Name, Instant>,
+    /// What the bucket said of its objects that no note has: one for each object.
+    pub learned: u32,
     /// Look-ups in a row of files that only a listing has described: how many to describe at once.
     pub undescribed: u32,
 }
@@ -146,6 +148,7 @@ impl Directory {
             large: false,
             absent: HashMap::new(),
             undescribed: 0,
+            learned: 0,
         };
         Self { state: Mutex::new(state), listing: Mutex::new(None) }
     }

@@ -72,7 +72,8 @@ impl Version {
 }
 
 /// Headers that belong to the object and survive a rewrite.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Headers {
     /// `Content-Type`.
     pub content_type: Option<String>,

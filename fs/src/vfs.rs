@@ -16,6 +16,7 @@ mod lookup;
 mod open;
 mod read;
 mod readdir;
+mod recall;
 mod remove;
 mod rename;
 mod rename_dir;
@@ -79,6 +80,9 @@ pub struct Options {
     pub memory_limit: u64,
     /// Requests under way at once.
     pub max_requests: usize,
+    /// For how long an object must not have changed before its attributes are noted. `Last-Modified` has whole
+    /// seconds: within that and the clocks' difference two states of an object look alike.
+    pub note_after: Duration,
     /// This machine's name, for the names of conflict copies.
     pub host: String,
 }

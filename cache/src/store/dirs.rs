@@ -21,6 +21,8 @@ pub(crate) struct Dirs {
     pub(crate) objects: Dir,
     /// Staged files and their labels.
     pub(crate) staged: Dir,
+    /// Notes.
+    pub(crate) notes: Dir,
     /// Files that are not yet, or no longer, part of the store.
     pub(crate) tmp: Dir,
     /// Carries a shared lock for as long as the store is open.
@@ -35,10 +37,11 @@ impl Dirs {
         let root = Dir::open_private(path)?.subdir(LAYOUT)?;
         let objects = root.subdir("objects")?;
         let staged = root.subdir("staged")?;
+        let notes = root.subdir("notes")?;
         let tmp = root.subdir("tmp")?;
         let in_use = root.open_or_create("lock")?;
         let nonce = std::hash::RandomState::new().build_hasher().finish();
-        Ok(Self { root, objects, staged, tmp, in_use, nonce, counter: AtomicU64::new(0) })
+        Ok(Self { root, objects, staged, notes, tmp, in_use, nonce, counter: AtomicU64::new(0) })
     }
 
     /// Runs `work` alone if no other process has the store open (it gets `true`), or beside them.

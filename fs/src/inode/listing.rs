@@ -33,7 +33,10 @@ impl Listing {
     }
 
     /// The entry with this name.
-    pub fn entry(&self, name: &Name) -> Option<Child> {
+    pub fn entry<N: Ord + ?Sized>(&self, name: &N) -> Option<Child>
+    where
+        Name: std::borrow::Borrow<N>,
+    {
         self.entries.lock().get(name).cloned()
     }
 

@@ -14,7 +14,11 @@ use crate::store::{
 use crate::vfs::{Options, Vfs, VfsParts};
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
+use std::time::Duration;
 use tarn_cache::{BucketId, Store as Cache, StoreOptions};
+
+/// See [`Options::note_after`]: a second, and what the clocks of a node and a store may differ.
+const NOTE_AFTER: Duration = Duration::from_secs(5);
 
 #[async_trait::async_trait]
 impl Served for Vfs {
@@ -54,6 +58,7 @@ pub async fn open_with(
         part_size: config.store.part_size,
         memory_limit: config.files.memory_limit,
         max_requests: config.store.max_requests,
+        note_after: NOTE_AFTER,
         host: host_name(),
     };
     let parts = VfsParts {

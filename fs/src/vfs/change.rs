@@ -101,6 +101,7 @@ impl Vfs {
         };
         let place = Place { parent, name: name.clone() };
         let inode = self.insert_file(place.clone(), version.clone(), Description::Known(posix, headers));
+        self.learned(parent);
         self.entry_changed(parent, &name, Some(Child::Object(version)));
         self.touch_directory(parent);
         Ok(self.entry(&inode, Some(place)))

@@ -229,6 +229,7 @@ impl Vfs {
     /// Notes a version that this mount just wrote in the listing of its directory.
     pub(super) fn published(&self, ino: Ino, version: &Version) {
         if let Some(place) = self.table.place(ino) {
+            self.learned(place.parent);
             self.entry_changed(place.parent, &place.name, Some(Child::Object(version.clone())));
         }
     }

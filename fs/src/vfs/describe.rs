@@ -3,6 +3,7 @@
 
 use super::Vfs;
 use super::lookup::Description;
+use super::recall::Recollection;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Directory, Ino, Inode, Place};
 use crate::meta::{self, Kind};
@@ -18,13 +19,23 @@ const LINK_MAX: u64 = 4095;
 const SWEEP_MAX: u32 = 64;
 
 impl Vfs {
-    /// Describes the files of a page that might be symbolic links, so that readdir shows their true type.
-    pub(super) async fn describe_small(
+    /// Describes the files of a page: those that are as they were when the directory was noted, and those that
+    /// might be symbolic links, so that readdir shows their true type.
+    pub(super) async fn describe_page(
         &self,
         ino: Ino,
-        prefix: &Prefix,
+        recollection: &mut Option<Recollection>,
         page: &[(Name, Child)],
     ) -> Result<()> {
+        let unknown = |(name, child): &(Name, Child)| match child {
+            Child::Object(version) => !self.is_described(ino, name, version),
+            Child::Directory => false,
+        };
+        if !page.iter().any(unknown) {
+            return Ok(());
+        }
+        self.recall(ino, recollection.get_or_insert_with(|| self.recollection(ino)), page);
+        let prefix = &self.table.prefix(ino)?;
         let small = |version: &Version| (1..=LINK_MAX).contains(&version.size);
         let work: Vec<_> = page
             .iter()
@@ -79,7 +90,8 @@ impl Vfs {
         stream::iter(work).buffer_unordered(parallel).try_collect::<Vec<()>>().await.map(drop)
     }
 
-    fn is_described(&self, parent: Ino, name: &Name, version: &Version) -> bool {
+    /// Whether the attributes of this version are known.
+    pub(super) fn is_described(&self, parent: Ino, name: &Name, version: &Version) -> bool {
         let Some(inode) = self.table.child(parent, name) else { return false };
         inode.file().is_some_and(|file| {
             let state = file.state.lock();
@@ -94,6 +106,7 @@ impl Vfs {
             Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(Error::Store(error)),
         };
+        self.learned(parent);
         let known: Option<Arc<Inode>> = self.table.child(parent, name);
         if known.as_ref().and_then(|inode| inode.file()).is_some_and(|file| self.refresh(file, &info)) {
             return Ok(());

@@ -226,6 +226,7 @@ impl Vfs {
         match found {
             Found::Directory { posix, marker } => self.insert_directory(place, posix, marker),
             Found::File(info) => {
+                self.learned(parent);
                 let posix = meta::read(&info.headers, &info.version, Kind::File, &self.defaults());
                 let ObjectInfo { version, headers, .. } = *info;
                 self.insert_file(place, version, Description::Known(posix, headers))

@@ -3,6 +3,7 @@
 use super::Vfs;
 use super::handle::{DirHandle, Handle};
 use super::lookup::Description;
+use super::recall::{Recollection, Worth};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{
@@ -62,6 +63,8 @@ pub struct DirStream {
     source: Source,
     started: Option<Instant>,
     changes: u64,
+    /// What is left of the note on the directory.
+    recollection: Option<Recollection>,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +91,12 @@ impl Vfs {
     /// Closes a directory.
     pub fn releasedir(&self, fh: u64) -> Result<()> {
         match self.take_handle(fh)? {
-            Handle::Directory(directory) => self.table.unpin(directory.inode.ino),
+            Handle::Directory(handle) => {
+                if let Some(directory) = handle.inode.directory() {
+                    self.remember(&handle.inode, directory, Worth::IfMuchIsNew);
+                }
+                self.table.unpin(handle.inode.ino);
+            }
             Handle::File(_) => return Err(Error::NotDirectory),
         }
         Ok(())
@@ -178,6 +186,7 @@ impl Vfs {
     /// Reads one more page into the stream; false at the end.
     async fn next_page(&self, inode: &Inode, stream: &mut DirStream) -> Result<bool> {
         let directory = inode.directory().ok_or(Error::NotDirectory)?;
+        let _keys = self.namespace.read().await;
         let after = match &stream.source {
             Source::Ended => return Ok(false),
             Source::NotStarted => {
@@ -185,6 +194,7 @@ impl Vfs {
                 stream.changes = directory.state.lock().changes;
                 if let Some(listing) = self.fresh_listing(directory) {
                     stream.entries = listing.snapshot();
+                    self.describe_page(inode.ino, &mut stream.recollection, &stream.entries).await?;
                     self.add_local(inode.ino, stream);
                     stream.source = Source::Ended;
                     return Ok(!stream.entries.is_empty());
@@ -193,14 +203,13 @@ impl Vfs {
             }
             Source::More(cursor) => Some(cursor.clone()),
         };
-        let _keys = self.namespace.read().await;
         let prefix = self.table.prefix(inode.ino)?;
         let request = ListRequest { prefix: prefix.clone(), depth: Depth::Directory, after, limit: PAGE };
         let page = self.store.list(request).await?;
         stream.source = page.next.clone().map_or(Source::Ended, Source::More);
         self.note_marker(directory, &prefix, &page);
         let fetched = children(&prefix, page);
-        self.describe_small(inode.ino, &prefix, &fetched).await?;
+        self.describe_page(inode.ino, &mut stream.recollection, &fetched).await?;
         stream.entries.extend(fetched);
         if matches!(stream.source, Source::Ended) {
             self.keep_listing(directory, stream);

@@ -4,6 +4,7 @@ use super::Vfs;
 use super::commit::{blocking, checksums, whole_crc};
 use super::handle::Handle;
 use super::open::uncount;
+use super::recall::Worth;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Committed, Content, File, Inode, Node, RemoteFile, Stamp};
@@ -194,6 +195,11 @@ impl Vfs {
             }
             if let Err(error) = self.settle_unlocked(&inode).await {
                 tracing::debug!(ino = inode.ino.0, %error, "not promoted at the end");
+            }
+        }
+        for inode in self.table.all() {
+            if let Node::Directory(directory) = &inode.node {
+                self.remember(&inode, directory, Worth::Anyway);
             }
         }
         tracing::info!(committed = report.committed, failed = report.failed.len(), at = ?clock::now(), "drained");

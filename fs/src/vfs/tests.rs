@@ -42,6 +42,12 @@ impl World {
         mount(&self.store, &self.dir.path().join("other"), Duration::ZERO)
     }
 
+    /// The bucket after this mount has ended, mounted again with its cache.
+    pub(super) async fn again(&self) -> Arc<Vfs> {
+        assert!(self.vfs.drain().await.failed.is_empty());
+        mount(&self.store, &self.dir.path().join("cache"), Duration::ZERO)
+    }
+
     pub(super) fn counts(&self) -> Counts {
         self.store.counts()
     }
@@ -107,6 +113,7 @@ fn mount(store: &Arc<ObserveStore>, cache: &std::path::Path, attr_ttl: Duration)
             part_size: 5 << 20,
             memory_limit: 64 << 20,
             max_requests: 8,
+            note_after: Duration::ZERO,
             host: "here".into(),
         },
         runtime: tokio::runtime::Handle::current(),

@@ -132,3 +132,25 @@ async fn looking_at_one_listed_file_after_the_other_describes_them_in_sweeps() {
     }
     assert_eq!(world.counts().of(Op::Head) - before.of(Op::Head), 200, "each is asked for once");
 }
+
+#[tokio::test]
+async fn attributes_seen_before_a_remount_are_listed_without_asking_again() {
+    let world = World::new();
+    for index in 0..20 {
+        world.put(&format!("d/{index:02}"), "small enough to be a link").await;
+    }
+    world
+        .vfs
+        .symlink(world.lookup("d").await.expect("there"), OsStr::new("link"), OsStr::new("to"), CALLER)
+        .await
+        .expect("link");
+    assert_eq!(names(&world.vfs, "d").await.len(), 21);
+    world.put("d/07", "replaced by somebody else").await;
+    let again = world.again().await;
+    let before = world.counts();
+    assert_eq!(names(&again, "d").await.len(), 21);
+    let described = world.counts().of(Op::Head) - before.of(Op::Head);
+    assert!(described <= 3, "the directory itself and what was replaced, not {described}");
+    let link = lookup(&again, "d/link").await.expect("there");
+    assert_eq!(again.getattr(link).await.expect("stat").posix.kind, crate::meta::Kind::Symlink);
+}

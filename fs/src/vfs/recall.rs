@@ -1,0 +1,128 @@
+//! Attributes that outlive the mount: one note for each directory in the local store says what the bucket said of
+//! its objects, so that a listing shows true attributes without one HEAD for each of them.
+//!
+//! Invariant: what is recalled belongs to the very version that a listing shows. Metadata can change under one
+//! tag (a copy of an object onto itself), so the time counts too; what changed in the last seconds is not noted.
+
+use super::Vfs;
+use super::lookup::Description;
+use crate::clock;
+use crate::inode::{Child, Content, Directory, Ino, Inode, Place};
+use crate::meta::{self, Kind};
+use crate::name::Name;
+use crate::store::{Headers, Version};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What was known of a directory's objects, by name.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Recollection {
+    objects: HashMap<String, Known>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Known {
+    etag: String,
+    size: u64,
+    /// Seconds since 1970.
+    modified: u64,
+    headers: Headers,
+}
+
+impl Known {
+    fn describes(&self, version: &Version) -> bool {
+        self.etag == version.etag.as_str()
+            && self.size == version.size
+            && seconds(version.last_modified) == Some(self.modified)
+    }
+}
+
+impl Vfs {
+    /// What an earlier look at the directory has left.
+    pub(super) fn recollection(&self, ino: Ino) -> Recollection {
+        let Ok(prefix) = self.table.prefix(ino) else { return Recollection::default() };
+        let note = self.cache.note(&self.bucket, prefix.as_str());
+        note.and_then(|note| serde_json::from_slice(&note).ok()).unwrap_or_default()
+    }
+
+    /// Describes the files of a page that are as they were. The note is used up, entry by entry.
+    pub(super) fn recall(&self, parent: Ino, from: &mut Recollection, page: &[(Name, Child)]) {
+        for (name, child) in page {
+            let Child::Object(version) = child else { continue };
+            let Some(known) = from.objects.remove(name.as_str()) else { continue };
+            if known.describes(version) && !self.is_described(parent, name, version) {
+                let posix = meta::read(&known.headers, version, Kind::File, &self.defaults());
+                let place = Place { parent, name: name.clone() };
+                self.insert_file(place, version.clone(), Description::Known(posix, known.headers));
+            }
+        }
+    }
+
+    /// Notes what is known of the directory's objects, if enough is new to be worth writing all of it.
+    pub(super) fn remember(&self, inode: &Inode, directory: &Directory, worth: Worth) {
+        let learned = directory.state.lock().learned;
+        if learned == 0 {
+            return;
+        }
+        let Ok(prefix) = self.table.prefix(inode.ino) else { return };
+        let latest = clock::now() - self.options.note_after;
+        let mut objects = self.recollection(inode.ino).objects;
+        for (name, child) in self.table.children(inode.ino) {
+            if let Some(known) = known(&child, latest) {
+                objects.insert(name.as_str().to_owned(), known);
+            }
+        }
+        if let Some(listing) = directory.listing.lock().clone() {
+            objects.retain(|name, _| listing.entry(name.as_str()).is_some());
+        }
+        let enough = match worth {
+            Worth::IfMuchIsNew => learned as usize >= objects.len() / 8,
+            Worth::Anyway => true,
+        };
+        if !enough {
+            return;
+        }
+        match serde_json::to_vec(&Recollection { objects }) {
+            Ok(note) => self.cache.put_note(&self.bucket, prefix.as_str(), &note),
+            Err(error) => tracing::debug!(%error, %prefix, "attributes not noted"),
+        }
+        directory.state.lock().learned = 0;
+    }
+
+    /// The bucket has said something of an object in `parent` that no note has.
+    pub(super) fn learned(&self, parent: Ino) {
+        if let Ok(inode) = self.table.inode(parent)
+            && let Some(directory) = inode.directory()
+        {
+            let mut state = directory.state.lock();
+            state.learned = state.learned.saturating_add(1);
+        }
+    }
+}
+
+/// When a note is worth its writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Worth {
+    /// At the end of a listing.
+    IfMuchIsNew,
+    /// At the end of the mount.
+    Anyway,
+}
+
+/// What to note of a file, unless its object has changed after `latest`.
+fn known(inode: &Inode, latest: SystemTime) -> Option<Known> {
+    let state = inode.file()?.state.lock();
+    let Content::Remote(remote) = &state.content else { return None };
+    let Version { etag, size, last_modified, .. } = &remote.version;
+    (state.described && !state.posix_changed && *last_modified <= latest).then(|| Known {
+        etag: etag.as_str().to_owned(),
+        size: *size,
+        modified: seconds(*last_modified).unwrap_or_default(),
+        headers: state.headers.clone(),
+    })
+}
+
+fn seconds(time: SystemTime) -> Option<u64> {
+    time.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs())
+}
