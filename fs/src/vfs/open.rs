@@ -84,11 +84,18 @@ impl Vfs {
         if self.is_fresh(inode) && !self.is_doubtful(inode.ino, file) {
             return Ok(());
         }
+        let version = || file.state.lock().version().cloned();
+        let before = version();
         file.state.lock().checked = long_ago();
         let Some(place) = self.table.place(inode.ino) else { return Ok(()) };
         let current = self.resolve(place.parent, &place.name).await;
+        let same = || match (&before, &version()) {
+            (Some(before), Some(now)) => before.same_bytes(now),
+            (None, _) | (_, None) => true,
+        };
         match current {
-            Ok(current) if current.ino == inode.ino => Ok(()),
+            Ok(current) if current.ino == inode.ino && same() => Ok(()),
+            // Also if the inode now stands for the new version: the kernel must learn of its size first.
             Ok(_) => Err(Error::Stale("replaced by another client".into())),
             Err(Error::NotFound) if !file.state.lock().handles.none() => Ok(()),
             Err(error) => Err(error),

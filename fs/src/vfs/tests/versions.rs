@@ -84,3 +84,15 @@ async fn foreign_metadata_survives_a_rewrite() {
     assert_eq!(info.headers.content_type.as_deref(), Some("text/x-poem"));
     assert_eq!(info.headers.user.get("team").map(String::as_str), Some("blue"));
 }
+
+#[tokio::test]
+async fn an_open_that_finds_another_version_first_lets_the_kernel_know_its_size() {
+    let world = World::with_ttl(Duration::ZERO);
+    world.put("f", "short").await;
+    let ino = world.lookup("f").await.expect("there");
+    world.put("f", "longer than before").await;
+    let stale = world.vfs.open(ino, READ, false).await;
+    assert!(matches!(stale, Err(Error::Stale(_))), "{stale:?}");
+    // What the kernel does then: it looks the name up again, and opens what it finds.
+    assert_eq!(world.read_file("f").await.expect("read"), b"longer than before");
+}
