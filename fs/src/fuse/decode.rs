@@ -45,7 +45,8 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Result<RenameMode> {
     match flags {
         flags if flags.is_empty() => Ok(RenameMode::Replace),
         RenameFlags::RENAME_NOREPLACE => Ok(RenameMode::NoReplace),
-        _ => Err(Error::Invalid("rename can replace or not replace, nothing else")),
+        RenameFlags::RENAME_EXCHANGE => Ok(RenameMode::Exchange),
+        _ => Err(Error::Invalid("rename replaces, does not replace, or exchanges; nothing else")),
     }
 }
 
