@@ -7,6 +7,7 @@ mod attributes;
 mod cache;
 mod dirs;
 mod ends;
+mod exchange;
 mod foreign;
 mod handles;
 mod names;
@@ -26,6 +27,8 @@ fn main() -> ExitCode {
             cache::ALL,
             dirs::ALL,
             ends::ALL,
+            exchange::ALL,
+            exchange::TARN,
             foreign::ALL,
             handles::ALL,
             names::ALL,

@@ -5,8 +5,8 @@
 //! names always have one; a directory moves key by key, and other clients see its name missing meanwhile. A step
 //! that fails is undone. If tarn itself ends in between, nothing is lost: what was set aside stays under that key.
 
-use super::rename::RenameMode;
 use super::Vfs;
+use super::rename::RenameMode;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Inode, Node, Place};
@@ -41,13 +41,14 @@ impl Vfs {
         let (second_key, second_version) = self.committed_object(second).await?;
         let aside = Key::parse(&format!("{}{}", first_key.as_str(), self.aside_suffix()))?;
         let kept = self.copy_over((&first_key, &first_version), &aside, Condition::Absent).await?;
-        let second_moved = match self.replace((&second_key, &second_version), (&first_key, &first_version)).await {
-            Ok(version) => version,
-            Err(error) => {
-                self.drop_aside(&aside).await;
-                return Err(error);
-            }
-        };
+        let second_moved =
+            match self.replace((&second_key, &second_version), (&first_key, &first_version)).await {
+                Ok(version) => version,
+                Err(error) => {
+                    self.drop_aside(&aside).await;
+                    return Err(error);
+                }
+            };
         let first_moved = match self.replace((&aside, &kept), (&second_key, &second_version)).await {
             Ok(version) => version,
             Err(error) => {
@@ -109,7 +110,11 @@ impl Vfs {
     }
 
     /// At least one of the two is a directory: three moves.
-    async fn exchange_trees(&self, first: (&Arc<Inode>, &Place), second: (&Arc<Inode>, &Place)) -> Result<()> {
+    async fn exchange_trees(
+        &self,
+        first: (&Arc<Inode>, &Place),
+        second: (&Arc<Inode>, &Place),
+    ) -> Result<()> {
         let name = format!("{}{}", first.1.name.as_str(), self.aside_suffix());
         let aside = Place { parent: first.1.parent, name: Name::parse(OsStr::new(&name))? };
         self.relocate(first.0, first.1, &aside).await?;
