@@ -10,9 +10,12 @@ mod ends;
 mod exchange;
 mod foreign;
 mod handles;
+mod locks;
 mod names;
+mod nodes;
 mod rename;
 mod size;
+mod sync;
 mod write;
 
 use std::process::ExitCode;
@@ -31,10 +34,14 @@ fn main() -> ExitCode {
             exchange::TARN,
             foreign::ALL,
             handles::ALL,
+            locks::ALL,
             names::ALL,
             names::TARN,
+            nodes::TARN,
             rename::ALL,
             size::ALL,
+            sync::ALL,
+            sync::TARN,
             write::ALL,
         ],
     )

@@ -175,6 +175,18 @@ impl Filesystem for Adapter {
         names::symlink(self, request, parent, name, target, reply);
     }
 
+    fn link(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _new_parent: INodeNo,
+        _new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        // A key has one name. Programs that know EPERM from other file systems copy or rename instead.
+        reply.error(errno("link", &Error::NotPermitted("an object has one name")));
+    }
+
     fn rename(
         &self,
         _request: &Request,
@@ -227,11 +239,11 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: fuser::OpenFlags,
+        flags: fuser::OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        files::write(self, fh, (offset, data), write_flags, reply);
+        files::write(self, fh, (offset, data), (write_flags, flags), reply);
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {

@@ -1,15 +1,15 @@
 //! Requests on open files.
 
 use super::super::answer::{Patience, guarded};
-use super::super::decode::{allocate, caller, open_flags};
+use super::super::decode::{allocate, caller, is_sync, open_flags};
 use super::super::passthrough::{Reply, reply_open, serve};
 use super::super::{Adapter, errno, file_attr};
 use crate::error::Error;
 use crate::inode::Ino;
 use crate::vfs::Seek;
 use fuser::{
-    FileHandle, FopenFlags, Generation, INodeNo, OpenFlags, ReplyCreate, ReplyData, ReplyEmpty, ReplyLseek,
-    ReplyOpen, ReplyWrite, Request, WriteFlags,
+    FileHandle, Generation, INodeNo, OpenFlags, ReplyCreate, ReplyData, ReplyEmpty, ReplyLseek, ReplyOpen,
+    ReplyWrite, Request, WriteFlags,
 };
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -53,8 +53,8 @@ pub(super) fn create(
         let (attr, fh) = (file_attr(&entry.attr), FileHandle(opened.fh));
         let register = |file: &std::fs::File| reply.open_backing(file);
         match serve(&again, &backings, &enabled, attr.ino.0, opened, register) {
-            Ok(Reply::Passthrough(id)) => {
-                reply.created_passthrough(&entry.ttl, &attr, Generation(0), fh, FopenFlags::empty(), &id);
+            Ok(Reply::Passthrough(id, flags)) => {
+                reply.created_passthrough(&entry.ttl, &attr, Generation(0), fh, flags, &id);
             }
             Ok(Reply::Flags(flags)) => reply.created(&entry.ttl, &attr, Generation(0), fh, flags),
             Err(error) => reply.error(errno("create", &error)),
@@ -88,9 +88,10 @@ pub(super) fn write(
     fs: &Adapter,
     fh: FileHandle,
     (offset, data): (u64, &[u8]),
-    flags: WriteFlags,
+    (flags, open_flags): (WriteFlags, OpenFlags),
     reply: ReplyWrite,
 ) {
+    let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
     let write = || {
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
             fs.vfs.drop_set_id(fh.0)?;
@@ -98,7 +99,14 @@ pub(super) fn write(
         fs.vfs.write(fh.0, offset, data)
     };
     match guarded(write) {
-        Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
+        Ok(()) if is_sync(open_flags.0) => {
+            let vfs = Arc::clone(&fs.vfs);
+            fs.run(Patience::Unbounded, async move { vfs.flush(fh.0).await }, move |result| match result {
+                Ok(()) => reply.written(written),
+                Err(error) => reply.error(errno("write", &error)),
+            });
+        }
+        Ok(()) => reply.written(written),
         Err(error) => reply.error(errno("write", &error)),
     }
 }
