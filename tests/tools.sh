@@ -10,6 +10,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 fsx_version=0.3.2
+pjdfstest_version=0.2.2
 cargo_deny_version=0.20.2
 tools=$PWD/.tools
 
@@ -79,10 +80,12 @@ demo)
 test)
     rust
     debian fusermount3=fuse3 fio=fio rsync=rsync zip=zip unzip=unzip sqlite3=sqlite3 git=git \
-        setfattr=attr python3=python3 strace=strace mkfs.ext4=e2fsprogs setpriv=util-linux vim=vim
+        setfattr=attr python3=python3 strace=strace mkfs.ext4=e2fsprogs setpriv=util-linux \
+        stress-ng=stress-ng vim=vim
     python_venv
     go_tool minio github.com/minio/minio "$minio_version"
     cargo_tool fsx "$fsx_version"
+    cargo_tool pjdfstest "$pjdfstest_version"
     ;;
 lint)
     rust

@@ -11,6 +11,7 @@ mod change;
 mod commit;
 mod copy;
 mod describe;
+mod exchange;
 mod handle;
 mod lookup;
 mod open;

@@ -7,11 +7,15 @@ mod attributes;
 mod cache;
 mod dirs;
 mod ends;
+mod exchange;
 mod foreign;
 mod handles;
+mod locks;
 mod names;
+mod nodes;
 mod rename;
 mod size;
+mod sync;
 mod write;
 
 use std::process::ExitCode;
@@ -26,12 +30,18 @@ fn main() -> ExitCode {
             cache::ALL,
             dirs::ALL,
             ends::ALL,
+            exchange::ALL,
+            exchange::TARN,
             foreign::ALL,
             handles::ALL,
+            locks::ALL,
             names::ALL,
             names::TARN,
+            nodes::TARN,
             rename::ALL,
             size::ALL,
+            sync::ALL,
+            sync::TARN,
             write::ALL,
         ],
     )

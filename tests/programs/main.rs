@@ -1,7 +1,7 @@
 //! Real programs do their work on a mount, each with a time limit, and on a plain local directory as the control.
 //! What they leave is compared with the bucket by another S3 client, and read again after a new mount.
 //!
-//! `TARN_FULL=1` runs the long versions: 100,000 operations of fsx, 5 GiB, 100,000 files in one directory, trees of
+//! `TARN_FULL=1` runs the long versions: 5 GiB, 100,000 files in one directory, trees of
 //! thousands of files. Without it everything takes less than eight minutes on two cores.
 
 #![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]

@@ -1,17 +1,12 @@
-//! fio and fsx: programs made to find file systems that lose or mix bytes.
+//! fio: a program made to find file systems that lose or mix bytes.
 
 use crate::must;
-use std::path::Path;
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
 use tarn_tests::{behaviours, paths, run};
 
-pub(crate) const ALL: &[Behaviour] = behaviours!(
-    On::EveryFileSystem,
-    fio_verifies_random_writes,
-    fio_verifies_rewritten_and_mapped_files,
-    fsx_finds_nothing,
-);
+pub(crate) const ALL: &[Behaviour] =
+    behaviours!(On::EveryFileSystem, fio_verifies_random_writes, fio_verifies_rewritten_and_mapped_files,);
 
 fn fio(subject: &Subject<'_>, job: &str) {
     let mut command = run::command("fio");
@@ -31,19 +26,4 @@ fn fio_verifies_rewritten_and_mapped_files(subject: &Subject<'_>) {
     fio(subject, "rewrite.fio");
     subject.remount().unwrap();
     fio(subject, "rewrite.fio");
-}
-
-fn fsx_finds_nothing(subject: &Subject<'_>) {
-    let operations = if paths::full() { 100_000 } else { 5_000 };
-    for seed in [1, 2] {
-        let mut command = run::command(paths::tool("bin/fsx").unwrap());
-        command
-            .args(["-N", &(operations / 2).to_string(), "-S", &seed.to_string()])
-            .arg("-f")
-            .arg(paths::root().join("tests/fio/fsx.toml"))
-            .arg("-P")
-            .arg(subject.scratch())
-            .arg(Path::new(&subject.path(&format!("fsx-{seed}"))));
-        must(&mut command);
-    }
 }

@@ -4,6 +4,7 @@
 //! every object equals its file and nothing else is in the bucket (by another client), no upload is left half done,
 //! tarn ends cleanly, and after a new mount with an empty cache everything is as it was.
 
+use crate::disk;
 use crate::foreign::{Bucket, Foreign};
 use crate::mount::{Mount, MountPlan};
 use crate::server::Server;
@@ -106,6 +107,10 @@ impl<'a> Subject<'a> {
         site.foreign.bucket(&bucket).create()?;
         let mut plan = MountPlan::new(&site.server, &bucket, &root, &cache).with(mode.options());
         plan.limit = limit;
+        if disk::is_root() {
+            // Some tests act as other users.
+            plan = plan.with(&["--allow-other"]);
+        }
         let mount = Mutex::new(Some(plan.mount()?));
         Ok(Self { mode, root, tarn: Some(Tarn { site, bucket, plan, mount }), home })
     }

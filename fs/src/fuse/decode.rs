@@ -25,12 +25,18 @@ pub(super) fn keeps_set_id(request: &Request) -> bool {
     request.uid() == 0
 }
 
+/// Whether a write is to be safe when it returns. `O_SYNC` has the bit of `O_DSYNC` too.
+pub(super) fn is_sync(flags: i32) -> bool {
+    flags & libc::O_DSYNC != 0
+}
+
 pub(super) fn open_flags(request: &Request, flags: i32) -> OpenFlags {
     OpenFlags {
         write: flags & libc::O_ACCMODE != libc::O_RDONLY,
         truncate: flags & libc::O_TRUNC != 0,
         exclusive: flags & libc::O_EXCL != 0,
         drop_set_id: !keeps_set_id(request),
+        sync: is_sync(flags),
     }
 }
 
@@ -45,7 +51,8 @@ pub(super) fn rename_mode(flags: RenameFlags) -> Result<RenameMode> {
     match flags {
         flags if flags.is_empty() => Ok(RenameMode::Replace),
         RenameFlags::RENAME_NOREPLACE => Ok(RenameMode::NoReplace),
-        _ => Err(Error::Invalid("rename can replace or not replace, nothing else")),
+        RenameFlags::RENAME_EXCHANGE => Ok(RenameMode::Exchange),
+        _ => Err(Error::Invalid("rename replaces, does not replace, or exchanges; nothing else")),
     }
 }
 

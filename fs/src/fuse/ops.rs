@@ -1,36 +1,32 @@
-//! The requests of the kernel, one method each: decode, call, reply.
+//! The requests of the kernel, one method each: decode, call, reply. What they do stands in a module per group.
 
-use super::answer::{Patience, answer, errno, guarded};
-use super::decode::{absent, allocate, caller, directory, keeps_set_id, open_flags, rename_mode, time};
-use super::passthrough::{Reply, reply_open, serve};
+mod attributes;
+mod directories;
+mod files;
+mod names;
+
+use super::answer::{Patience, answer, errno};
+use super::decode::{absent, keeps_set_id, time};
 use super::{Adapter, file_attr};
 use crate::error::{Error, Result};
 use crate::inode::Ino;
-use crate::vfs::{DirEntry, Entry, EntryKind, Lookups, Seek, SetAttr};
+use crate::vfs::{Entry, SetAttr};
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo,
-    InitFlags, KernelConfig, LockOwner, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, Generation, INodeNo, InitFlags, KernelConfig,
+    LockOwner, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
-use parking_lot::Mutex;
-use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::future::Future;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Bytes of the largest request: the kernel's limit is `fs.fuse.max_pages_limit`, 256 pages.
 const REQUEST_MAX: u32 = 1 << 20;
 /// Requests the kernel keeps under way for read-ahead.
 const BACKGROUND: u16 = 64;
-
-thread_local! {
-    /// Where a request thread reads into before it answers.
-    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
 
 impl Adapter {
     fn run<T: Send + 'static>(
@@ -104,8 +100,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let (vfs, name) = (Arc::clone(&self.vfs), name.to_owned());
-        self.run_entry(async move { vfs.lookup(Ino(parent.0), &name).await }, "lookup", reply);
+        names::lookup(self, parent, name, reply);
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
@@ -113,15 +108,7 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let (vfs, ttl) = (Arc::clone(&self.vfs), self.vfs.attr_ttl());
-        self.run(
-            Patience::Bounded,
-            async move { vfs.getattr(Ino(ino.0)).await },
-            move |result| match result {
-                Ok(attr) => reply.attr(&ttl, &file_attr(&attr)),
-                Err(error) => reply.error(errno("getattr", &error)),
-            },
-        );
+        attributes::getattr(self, ino, reply);
     }
 
     fn setattr(
@@ -144,24 +131,11 @@ impl Filesystem for Adapter {
     ) {
         let drop_set_id = size.is_some() && !keeps_set_id(request);
         let set = SetAttr { mode, uid, gid, size, mtime: mtime.map(time), drop_set_id };
-        let (vfs, ttl) = (Arc::clone(&self.vfs), self.vfs.attr_ttl());
-        let work = async move { vfs.setattr(Ino(ino.0), set).await };
-        self.run(Patience::Unbounded, work, move |result| match result {
-            Ok(attr) => reply.attr(&ttl, &file_attr(&attr)),
-            Err(error) => reply.error(errno("setattr", &error)),
-        });
+        attributes::setattr(self, ino, set, reply);
     }
 
     fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        let vfs = Arc::clone(&self.vfs);
-        self.run(
-            Patience::Bounded,
-            async move { vfs.readlink(Ino(ino.0)).await },
-            move |result| match result {
-                Ok(target) => reply.data(&target),
-                Err(error) => reply.error(errno("readlink", &error)),
-            },
-        );
+        names::readlink(self, ino, reply);
     }
 
     fn mknod(
@@ -174,12 +148,7 @@ impl Filesystem for Adapter {
         _rdev: u32,
         reply: ReplyEntry,
     ) {
-        if mode & libc::S_IFMT != libc::S_IFREG {
-            return reply.error(errno("mknod", &Error::NotPermitted("special files are not kept")));
-        }
-        let (vfs, name, caller) = (Arc::clone(&self.vfs), name.to_owned(), caller(request));
-        let work = async move { vfs.make_file(Ino(parent.0), &name, mode, caller).await };
-        self.run_entry(work, "mknod", reply);
+        names::mknod(self, request, parent, name, mode, reply);
     }
 
     fn mkdir(
@@ -191,31 +160,31 @@ impl Filesystem for Adapter {
         _umask: u32,
         reply: ReplyEntry,
     ) {
-        let (vfs, name, caller) = (Arc::clone(&self.vfs), name.to_owned(), caller(request));
-        self.run_entry(async move { vfs.mkdir(Ino(parent.0), &name, mode, caller).await }, "mkdir", reply);
+        names::mkdir(self, request, parent, name, mode, reply);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (vfs, name) = (Arc::clone(&self.vfs), name.to_owned());
-        let work = async move { vfs.unlink(Ino(parent.0), &name).await };
-        self.run_empty(Patience::Unbounded, work, "unlink", reply);
+        names::unlink(self, parent, name, reply);
     }
 
     fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let (vfs, name) = (Arc::clone(&self.vfs), name.to_owned());
-        self.run_empty(
-            Patience::Bounded,
-            async move { vfs.rmdir(Ino(parent.0), &name).await },
-            "rmdir",
-            reply,
-        );
+        names::rmdir(self, parent, name, reply);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let (vfs, name, caller) = (Arc::clone(&self.vfs), name.to_owned(), caller(request));
-        let target = target.as_os_str().to_owned();
-        let work = async move { vfs.symlink(Ino(parent.0), &name, &target, caller).await };
-        self.run_entry(work, "symlink", reply);
+        names::symlink(self, request, parent, name, target, reply);
+    }
+
+    fn link(
+        &self,
+        _request: &Request,
+        _ino: INodeNo,
+        _new_parent: INodeNo,
+        _new_name: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        // A key has one name. Programs that know EPERM from other file systems copy or rename instead.
+        reply.error(errno("link", &Error::NotPermitted("an object has one name")));
     }
 
     fn rename(
@@ -228,23 +197,11 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let (vfs, name, new_name) = (Arc::clone(&self.vfs), name.to_owned(), new_name.to_owned());
-        let work = async move {
-            vfs.rename((Ino(parent.0), &name), (Ino(new_parent.0), &new_name), rename_mode(flags)?).await
-        };
-        self.run_empty(Patience::Unbounded, work, "rename", reply);
+        names::rename(self, (parent, name), (new_parent, new_name), flags, reply);
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: fuser::OpenFlags, reply: ReplyOpen) {
-        let (vfs, flags, passthrough) =
-            (Arc::clone(&self.vfs), open_flags(request, flags.0), self.wants_passthrough());
-        let (backings, enabled, again) =
-            (Arc::clone(&self.backings), Arc::clone(&self.passthrough), Arc::clone(&self.vfs));
-        let work = async move { vfs.open(Ino(ino.0), flags, passthrough).await };
-        self.run(Patience::Unbounded, work, move |result| match result {
-            Ok(opened) => reply_open(&again, &backings, &enabled, ino.0, opened, reply),
-            Err(error) => reply.error(errno("open", &error)),
-        });
+        files::open(self, request, ino, flags, reply);
     }
 
     fn create(
@@ -257,26 +214,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let (vfs, name, caller) = (Arc::clone(&self.vfs), name.to_owned(), caller(request));
-        let (flags, passthrough) = (open_flags(request, flags), self.wants_passthrough());
-        let (backings, enabled, again) =
-            (Arc::clone(&self.backings), Arc::clone(&self.passthrough), Arc::clone(&self.vfs));
-        let work = async move { vfs.create(Ino(parent.0), &name, mode, caller, flags, passthrough).await };
-        self.run(Patience::Bounded, work, move |result| {
-            let (entry, opened) = match result {
-                Ok(made) => made,
-                Err(error) => return reply.error(errno("create", &error)),
-            };
-            let (attr, fh) = (file_attr(&entry.attr), FileHandle(opened.fh));
-            let register = |file: &std::fs::File| reply.open_backing(file);
-            match serve(&again, &backings, &enabled, attr.ino.0, opened, register) {
-                Ok(Reply::Passthrough(id)) => {
-                    reply.created_passthrough(&entry.ttl, &attr, Generation(0), fh, FopenFlags::empty(), &id);
-                }
-                Ok(Reply::Flags(flags)) => reply.created(&entry.ttl, &attr, Generation(0), fh, flags),
-                Err(error) => reply.error(errno("create", &error)),
-            }
-        });
+        files::create(self, request, (parent, name), mode, flags, reply);
     }
 
     fn read(
@@ -290,25 +228,7 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let _context = self.runtime.enter();
-        let length = size as usize;
-        BUFFER.with_borrow_mut(|buffer| {
-            if buffer.len() < length {
-                buffer.resize(length, 0);
-            }
-            match guarded(|| self.vfs.read_now(fh.0, offset, &mut buffer[..length])) {
-                Ok(Some(got)) => reply.data(&buffer[..got]),
-                Err(error) => reply.error(errno("read", &error)),
-                Ok(None) => {
-                    let vfs = Arc::clone(&self.vfs);
-                    let work = async move { vfs.read(fh.0, offset, length).await };
-                    self.run(Patience::Bounded, work, move |result| match result {
-                        Ok(bytes) => reply.data(&bytes),
-                        Err(error) => reply.error(errno("read", &error)),
-                    });
-                }
-            }
-        });
+        files::read(self, fh, offset, size, reply);
     }
 
     fn write(
@@ -319,30 +239,19 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: fuser::OpenFlags,
+        flags: fuser::OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        let write = || {
-            if write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-                self.vfs.drop_set_id(fh.0)?;
-            }
-            self.vfs.write(fh.0, offset, data)
-        };
-        match guarded(write) {
-            Ok(()) => reply.written(u32::try_from(data.len()).unwrap_or(u32::MAX)),
-            Err(error) => reply.error(errno("write", &error)),
-        }
+        files::write(self, fh, (offset, data), (write_flags, flags), reply);
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        let vfs = Arc::clone(&self.vfs);
-        self.run_empty(Patience::Unbounded, async move { vfs.flush(fh.0).await }, "flush", reply);
+        files::flush(self, fh, "flush", reply);
     }
 
     fn fsync(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        let vfs = Arc::clone(&self.vfs);
-        self.run_empty(Patience::Unbounded, async move { vfs.flush(fh.0).await }, "fsync", reply);
+        files::flush(self, fh, "fsync", reply);
     }
 
     fn release(
@@ -355,40 +264,15 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.backings.release(ino.0, fh.0);
-        let vfs = Arc::clone(&self.vfs);
-        self.run_empty(Patience::Unbounded, async move { vfs.release(fh.0).await }, "release", reply);
+        files::release(self, ino, fh, reply);
     }
 
     fn opendir(&self, _request: &Request, ino: INodeNo, _flags: fuser::OpenFlags, reply: ReplyOpen) {
-        match guarded(|| self.vfs.opendir(Ino(ino.0))) {
-            Ok(fh) => reply.opened(FileHandle(fh), FopenFlags::empty()),
-            Err(error) => reply.error(errno("opendir", &error)),
-        }
+        directories::open(self, ino, reply);
     }
 
     fn readdir(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
-        // Only kernels without READDIRPLUS ask this; they count no look-ups.
-        let (vfs, reply) = (Arc::clone(&self.vfs), Arc::new(Mutex::new(Some(reply))));
-        let sink = Arc::clone(&reply);
-        let work = async move {
-            let add = |entry: DirEntry<'_>| {
-                let (ino, kind) = match entry.kind {
-                    EntryKind::Dot(ino) => (ino, FileType::Directory),
-                    EntryKind::Child { attr, .. } => (attr.ino, file_attr(&attr).kind),
-                };
-                let mut sink = sink.lock();
-                sink.as_mut().is_none_or(|reply| reply.add(INodeNo(ino.0), entry.cookie, kind, entry.name))
-            };
-            vfs.readdir(fh.0, offset, Lookups::NotCounted, add).await
-        };
-        self.run(Patience::Bounded, work, move |result| {
-            let Some(reply) = reply.lock().take() else { return };
-            match result {
-                Ok(()) => reply.ok(),
-                Err(error) => reply.error(errno("readdir", &error)),
-            }
-        });
+        directories::read(self, fh, offset, reply);
     }
 
     fn readdirplus(
@@ -399,28 +283,7 @@ impl Filesystem for Adapter {
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        let (vfs, reply) = (Arc::clone(&self.vfs), Arc::new(Mutex::new(Some(reply))));
-        let sink = Arc::clone(&reply);
-        let work = async move {
-            let add = |entry: DirEntry<'_>| {
-                let (attr, ttl) = match entry.kind {
-                    EntryKind::Dot(ino) => (directory(ino), Duration::ZERO),
-                    EntryKind::Child { attr, ttl } => (file_attr(&attr), ttl),
-                };
-                let mut sink = sink.lock();
-                sink.as_mut().is_none_or(|reply| {
-                    reply.add(attr.ino, entry.cookie, entry.name, &ttl, &attr, Generation(0))
-                })
-            };
-            vfs.readdir(fh.0, offset, Lookups::Counted, add).await
-        };
-        self.run(Patience::Bounded, work, move |result| {
-            let Some(reply) = reply.lock().take() else { return };
-            match result {
-                Ok(()) => reply.ok(),
-                Err(error) => reply.error(errno("readdirplus", &error)),
-            }
-        });
+        directories::read(self, fh, offset, reply);
     }
 
     fn releasedir(
@@ -431,10 +294,7 @@ impl Filesystem for Adapter {
         _flags: fuser::OpenFlags,
         reply: ReplyEmpty,
     ) {
-        match guarded(|| self.vfs.releasedir(fh.0)) {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno("releasedir", &error)),
-        }
+        directories::release(self, fh, reply);
     }
 
     fn fsyncdir(
@@ -450,18 +310,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
-        let space = self.vfs.statfs();
-        let blocks = space.total / u64::from(space.block);
-        reply.statfs(
-            blocks,
-            blocks,
-            blocks,
-            u64::MAX >> 16,
-            u64::MAX >> 16,
-            space.block,
-            space.name_max,
-            space.block,
-        );
+        attributes::statfs(self, reply);
     }
 
     fn setxattr(
@@ -499,10 +348,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        match guarded(|| self.vfs.fallocate(fh.0, offset, length, allocate(mode)?)) {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno("fallocate", &error)),
-        }
+        files::fallocate(self, fh, offset, length, mode, reply);
     }
 
     fn lseek(
@@ -514,18 +360,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let found = guarded(|| {
-            let offset = u64::try_from(offset).map_err(|_negative| Error::NoSuchOffset)?;
-            match whence {
-                libc::SEEK_DATA => self.vfs.seek(fh.0, offset, Seek::Data),
-                libc::SEEK_HOLE => self.vfs.seek(fh.0, offset, Seek::Hole),
-                _ => Err(Error::Invalid("whence")),
-            }
-        });
-        match found {
-            Ok(found) => reply.offset(found.cast_signed()),
-            Err(error) => reply.error(errno("lseek", &error)),
-        }
+        files::lseek(self, fh, offset, whence, reply);
     }
 
     fn copy_file_range(
@@ -541,12 +376,6 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let vfs = Arc::clone(&self.vfs);
-        let work =
-            async move { vfs.copy_file_range((fh_in.0, offset_in), (fh_out.0, offset_out), len).await };
-        self.run(Patience::Unbounded, work, move |result| match result {
-            Ok(copied) => reply.written(copied),
-            Err(error) => reply.error(errno("copy_file_range", &error)),
-        });
+        files::copy_file_range(self, (fh_in, offset_in), (fh_out, offset_out), len, reply);
     }
 }

@@ -65,7 +65,7 @@ impl<Id> Backings<Id> {
 
 /// What the kernel is told about an open file.
 pub(super) enum Reply {
-    Passthrough(Arc<BackingId>),
+    Passthrough(Arc<BackingId>, FopenFlags),
     Flags(FopenFlags),
 }
 
@@ -80,7 +80,10 @@ pub(super) fn serve(
 ) -> Result<Reply> {
     let served = match opened.serve {
         Serve::Passthrough(file) => match backings.take(ino, opened.fh, || register(&file)) {
-            Ok(id) => return Ok(Reply::Passthrough(id)),
+            // With this flag the kernel keeps the backing file for mappings and sends reads and writes here
+            // (`fs/fuse/file.c`, fuse_file_write_iter).
+            Ok(id) if opened.sync => return Ok(Reply::Passthrough(id, FopenFlags::FOPEN_DIRECT_IO)),
+            Ok(id) => return Ok(Reply::Passthrough(id, FopenFlags::empty())),
             Err(error) => {
                 if enabled.swap(false, Ordering::Relaxed) {
                     tracing::info!(%error, "the kernel refuses passthrough; files are served by tarn");
@@ -91,8 +94,9 @@ pub(super) fn serve(
         served @ (Serve::Cached { .. } | Serve::Direct) => served,
     };
     Ok(Reply::Flags(match served {
-        Serve::Cached { keep_pages: true } => FopenFlags::FOPEN_KEEP_CACHE,
         Serve::Direct => FopenFlags::FOPEN_DIRECT_IO,
+        Serve::Cached { .. } if opened.sync => FopenFlags::FOPEN_DIRECT_IO,
+        Serve::Cached { keep_pages: true } => FopenFlags::FOPEN_KEEP_CACHE,
         Serve::Cached { keep_pages: false } | Serve::Passthrough(_) => FopenFlags::empty(),
     }))
 }
@@ -108,7 +112,7 @@ pub(super) fn reply_open(
 ) {
     let fh = FileHandle(opened.fh);
     match serve(vfs, backings, enabled, ino, opened, |file| reply.open_backing(file)) {
-        Ok(Reply::Passthrough(id)) => reply.opened_passthrough(fh, FopenFlags::empty(), &id),
+        Ok(Reply::Passthrough(id, flags)) => reply.opened_passthrough(fh, flags, &id),
         Ok(Reply::Flags(flags)) => reply.opened(fh, flags),
         Err(error) => reply.error(super::errno("open", &error)),
     }

@@ -120,6 +120,19 @@ impl Table {
         }
     }
 
+    /// Swaps the places of two inodes.
+    pub fn exchange(&self, first: Ino, second: Ino) {
+        let mut state = self.state.lock();
+        let place = |ino| state.entries.get(&ino).and_then(|entry| entry.place.clone());
+        let (Some(one), Some(other)) = (place(first), place(second)) else { return };
+        for (ino, place) in [(first, other), (second, one)] {
+            state.children.entry(place.parent).or_default().insert(place.name.clone(), ino);
+            if let Some(entry) = state.entries.get_mut(&ino) {
+                entry.place = Some(place);
+            }
+        }
+    }
+
     /// Where the inode is; `None` if its name is gone. The root has no place.
     pub fn place(&self, ino: Ino) -> Option<Place> {
         self.state.lock().entries.get(&ino)?.place.clone()

@@ -35,6 +35,16 @@ impl Vfs {
         let keys = self.namespace.read().await;
         match self.resolve(parent, &name).await {
             Ok(_) if flags.exclusive => return Err(Error::Exists),
+            // The store decides who was first, on whichever node: the object must be there before the answer.
+            Err(Error::NotFound) if flags.exclusive => {
+                drop(keys);
+                let posix = self.new_posix(Kind::File, mode, caller);
+                let entry = self.put_new(parent, name.as_ref(), posix, Bytes::new()).await?;
+                let opened = self.open(entry.attr.ino, flags, passthrough).await;
+                // Without an answer the kernel counts no look-up.
+                let opened = opened.inspect_err(|_| self.forget(entry.attr.ino, 1))?;
+                return Ok((entry, opened));
+            }
             Ok(inode) => {
                 drop(keys);
                 let opened = self.open(inode.ino, flags, passthrough).await?;
@@ -96,7 +106,11 @@ impl Vfs {
         meta::write(&posix, &mut headers);
         let version = match self.store.put(&key, body, &headers, Condition::Absent).await {
             Ok(version) => version,
-            Err(error) if error.kind == ErrorKind::Precondition => return Err(Error::Exists),
+            Err(error) if error.kind == ErrorKind::Precondition => {
+                // Another client was first: what is known here of the directory is old.
+                self.forget_listing(parent);
+                return Err(Error::Exists);
+            }
             Err(error) => return Err(error.into()),
         };
         let place = Place { parent, name: name.clone() };

@@ -238,7 +238,9 @@ impl Vfs {
         if let Ok(inode) = self.table.inode(parent)
             && let Some(directory) = inode.directory()
         {
-            directory.state.lock().changes += 1;
+            let mut state = directory.state.lock();
+            state.changes += 1;
+            state.absent.clear();
             *directory.listing.lock() = None;
         }
     }

@@ -22,6 +22,8 @@ pub struct OpenFlags {
     pub exclusive: bool,
     /// The caller may not keep set-id bits when it truncates.
     pub drop_set_id: bool,
+    /// `O_SYNC` or `O_DSYNC`: a write is in the bucket when it is answered.
+    pub sync: bool,
 }
 
 /// An open file.
@@ -31,6 +33,8 @@ pub struct Opened {
     pub fh: u64,
     /// How it is served.
     pub serve: Serve,
+    /// Every write must come here: the kernel would finish it on the local disk.
+    pub sync: bool,
 }
 
 /// How the kernel gets at the bytes.
@@ -174,7 +178,8 @@ impl Vfs {
         self.table.pin(inode.ino);
         let passthrough = matches!(serve, Serve::Passthrough(_));
         let handle = FileHandle { inode: Arc::clone(inode), writes: flags.write, passthrough };
-        Ok(Opened { fh: self.add_handle(Handle::File(Arc::new(handle))), serve })
+        let sync = flags.write && flags.sync;
+        Ok(Opened { fh: self.add_handle(Handle::File(Arc::new(handle))), serve, sync })
     }
 
     /// The kernel refused to pass a handle through: it is served by tarn instead.

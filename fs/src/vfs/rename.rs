@@ -17,6 +17,8 @@ pub enum RenameMode {
     Replace,
     /// An existing target is an error (`RENAME_NOREPLACE`).
     NoReplace,
+    /// Both must exist and swap places (`RENAME_EXCHANGE`).
+    Exchange,
 }
 
 impl Vfs {
@@ -31,6 +33,9 @@ impl Vfs {
         };
         if from == to {
             return if mode == RenameMode::NoReplace { Err(Error::Exists) } else { Ok(()) };
+        }
+        if mode == RenameMode::Exchange {
+            return self.exchange(&from, &to).await;
         }
         match &inode.node {
             Node::File(_) => {
@@ -75,7 +80,7 @@ impl Vfs {
         }
     }
 
-    async fn rename_file(
+    pub(super) async fn rename_file(
         &self,
         inode: &Arc<Inode>,
         from: &Place,
@@ -95,7 +100,7 @@ impl Vfs {
                 let _commit = file.commit.lock().await;
                 let condition = match mode {
                     RenameMode::Replace => Condition::Always,
-                    RenameMode::NoReplace => Condition::Absent,
+                    RenameMode::NoReplace | RenameMode::Exchange => Condition::Absent,
                 };
                 let request = CopyRequest {
                     from: old_key.clone(),

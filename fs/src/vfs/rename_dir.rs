@@ -73,14 +73,9 @@ impl Vfs {
                     *directory.listing.lock() = None;
                     self.follow(inode.ino, copies);
                 }
-                Node::File(file) => {
-                    let Some(copied) = self.table.key(inode.ino).ok().and_then(|key| copies.get(&key)) else {
-                        continue;
-                    };
-                    let content = file.state.lock().content.clone();
-                    match content {
-                        Content::Remote(remote) => self.moved_copy(&inode, &remote, copied.clone()),
-                        Content::Staged(_) => rebase(&mut file.state.lock().content, copied),
+                Node::File(_) => {
+                    if let Some(copied) = self.table.key(inode.ino).ok().and_then(|key| copies.get(&key)) {
+                        self.follow_copy(&inode, copied);
                     }
                 }
             }
@@ -92,17 +87,32 @@ impl Vfs {
         }
     }
 
+    /// The file's object is another one of the same bytes from now on.
+    pub(super) fn follow_copy(&self, inode: &Inode, copied: &Version) {
+        let Some(file) = inode.file() else { return };
+        let content = file.state.lock().content.clone();
+        match content {
+            Content::Remote(remote) => self.moved_copy(inode, &remote, copied.clone()),
+            Content::Staged(_) => rebase(&mut file.state.lock().content, copied),
+        }
+    }
+
     fn relabel_below(&self, ino: Ino) {
         for (_, inode) in self.table.children(ino) {
-            if inode.directory().is_some() {
-                self.relabel_below(inode.ino);
+            match &inode.node {
+                Node::Directory(_) => self.relabel_below(inode.ino),
+                Node::File(_) => self.relabel(&inode),
             }
-            let (Some(file), Ok(key)) = (inode.file(), self.table.key(inode.ino)) else { continue };
-            if let Content::Staged(stage) = &file.state.lock().content
-                && let Err(error) = stage.file.staged.relabel(&self.label(&key, stage.base.as_ref()))
-            {
-                tracing::warn!(%key, %error, "staged file keeps its old label");
-            }
+        }
+    }
+
+    /// A staged file that outlives this process says where it belongs.
+    pub(super) fn relabel(&self, inode: &Inode) {
+        let (Some(file), Ok(key)) = (inode.file(), self.table.key(inode.ino)) else { return };
+        if let Content::Staged(stage) = &file.state.lock().content
+            && let Err(error) = stage.file.staged.relabel(&self.label(&key, stage.base.as_ref()))
+        {
+            tracing::warn!(%key, %error, "staged file keeps its old label");
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct World {
 
 pub(super) const CALLER: Caller = Caller { uid: 0, gid: 0 };
 pub(super) const WRITE: OpenFlags =
-    OpenFlags { write: true, truncate: false, exclusive: false, drop_set_id: false };
+    OpenFlags { write: true, truncate: false, exclusive: false, drop_set_id: false, sync: false };
 pub(super) const READ: OpenFlags = OpenFlags { write: false, ..WRITE };
 
 impl World {

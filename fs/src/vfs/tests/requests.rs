@@ -41,6 +41,23 @@ async fn a_new_file_in_a_directory_made_here_is_one_put() {
 }
 
 #[tokio::test]
+async fn an_exclusive_create_is_one_put_at_once() {
+    let world = World::new();
+    let flags = OpenFlags { exclusive: true, ..WRITE };
+    let create = |name| world.vfs.create(Ino::ROOT, OsStr::new(name), 0o644, CALLER, flags, false);
+    assert!(matches!(world.lookup("f").await, Err(Error::NotFound)));
+    let made = async {
+        let (_, opened) = create("f").await.expect("free");
+        assert_eq!(world.object("f").await.as_deref(), Some(&b""[..]));
+        world.close(opened.fh).await;
+    };
+    assert_eq!(cost(&world, made).await, [(Op::Get, 1), (Op::Put, 1)], "one GET is the test's own");
+    world.put("theirs", "x").await;
+    assert!(matches!(create("theirs").await, Err(Error::Exists)), "whatever is remembered here");
+    assert_eq!(world.read_file("theirs").await.expect("it is there"), b"x");
+}
+
+#[tokio::test]
 async fn a_written_file_is_read_without_a_request() {
     let world = World::new();
     world.write_file("f", b"data").await;

@@ -1,0 +1,103 @@
+//! Requests on open directories.
+
+use super::super::answer::{Patience, guarded};
+use super::super::decode::directory;
+use super::super::{Adapter, errno, file_attr};
+use crate::inode::Ino;
+use crate::vfs::{DirEntry, EntryKind, Lookups};
+use fuser::{
+    Errno, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyOpen,
+};
+use parking_lot::Mutex;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A reply that takes entries until it is full.
+pub(super) trait Entries: Send + 'static {
+    /// Whether the kernel counts a look-up for each entry.
+    const LOOKUPS: Lookups;
+    /// Name of the request.
+    const OP: &'static str;
+
+    /// Adds an entry; true if there was no room for it.
+    fn add(&mut self, entry: DirEntry<'_>) -> bool;
+    /// Sends what was added.
+    fn ok(self);
+    /// Sends an error in its place.
+    fn error(self, errno: Errno);
+}
+
+/// Only kernels without READDIRPLUS ask this.
+impl Entries for ReplyDirectory {
+    const LOOKUPS: Lookups = Lookups::NotCounted;
+    const OP: &'static str = "readdir";
+
+    fn add(&mut self, entry: DirEntry<'_>) -> bool {
+        let (ino, kind) = match entry.kind {
+            EntryKind::Dot(ino) => (ino, FileType::Directory),
+            EntryKind::Child { attr, .. } => (attr.ino, file_attr(&attr).kind),
+        };
+        Self::add(self, INodeNo(ino.0), entry.cookie, kind, entry.name)
+    }
+
+    fn ok(self) {
+        Self::ok(self);
+    }
+
+    fn error(self, errno: Errno) {
+        Self::error(self, errno);
+    }
+}
+
+impl Entries for ReplyDirectoryPlus {
+    const LOOKUPS: Lookups = Lookups::Counted;
+    const OP: &'static str = "readdirplus";
+
+    fn add(&mut self, entry: DirEntry<'_>) -> bool {
+        let (attr, ttl) = match entry.kind {
+            EntryKind::Dot(ino) => (directory(ino), Duration::ZERO),
+            EntryKind::Child { attr, ttl } => (file_attr(&attr), ttl),
+        };
+        Self::add(self, attr.ino, entry.cookie, entry.name, &ttl, &attr, Generation(0))
+    }
+
+    fn ok(self) {
+        Self::ok(self);
+    }
+
+    fn error(self, errno: Errno) {
+        Self::error(self, errno);
+    }
+}
+
+pub(super) fn open(fs: &Adapter, ino: INodeNo, reply: ReplyOpen) {
+    match guarded(|| fs.vfs.opendir(Ino(ino.0))) {
+        Ok(fh) => reply.opened(FileHandle(fh), FopenFlags::empty()),
+        Err(error) => reply.error(errno("opendir", &error)),
+    }
+}
+
+pub(super) fn read<R: Entries>(fs: &Adapter, fh: FileHandle, offset: u64, reply: R) {
+    let (vfs, reply) = (Arc::clone(&fs.vfs), Arc::new(Mutex::new(Some(reply))));
+    let entries = Arc::clone(&reply);
+    let work = async move {
+        // A request that has been answered takes no more.
+        let add = |entry: DirEntry<'_>| entries.lock().as_mut().is_none_or(|reply| reply.add(entry));
+        vfs.readdir(fh.0, offset, R::LOOKUPS, add).await
+    };
+    fs.run(Patience::Bounded, work, move |result| {
+        let Some(reply) = reply.lock().take() else { return };
+        match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno(R::OP, &error)),
+        }
+    });
+}
+
+pub(super) fn release(fs: &Adapter, fh: FileHandle, reply: ReplyEmpty) {
+    match guarded(|| fs.vfs.releasedir(fh.0)) {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno("releasedir", &error)),
+    }
+}

@@ -1,0 +1,168 @@
+//! Requests on open files.
+
+use super::super::answer::{Patience, guarded};
+use super::super::decode::{allocate, caller, is_sync, open_flags};
+use super::super::passthrough::{Reply, reply_open, serve};
+use super::super::{Adapter, errno, file_attr};
+use crate::error::Error;
+use crate::inode::Ino;
+use crate::vfs::Seek;
+use fuser::{
+    FileHandle, Generation, INodeNo, OpenFlags, ReplyCreate, ReplyData, ReplyEmpty, ReplyLseek, ReplyOpen,
+    ReplyWrite, Request, WriteFlags,
+};
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::sync::Arc;
+
+thread_local! {
+    /// Where a request thread reads into before it answers.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+pub(super) fn open(fs: &Adapter, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    let (vfs, flags, passthrough) =
+        (Arc::clone(&fs.vfs), open_flags(request, flags.0), fs.wants_passthrough());
+    let (backings, enabled, again) =
+        (Arc::clone(&fs.backings), Arc::clone(&fs.passthrough), Arc::clone(&fs.vfs));
+    let work = async move { vfs.open(Ino(ino.0), flags, passthrough).await };
+    fs.run(Patience::Unbounded, work, move |result| match result {
+        Ok(opened) => reply_open(&again, &backings, &enabled, ino.0, opened, reply),
+        Err(error) => reply.error(errno("open", &error)),
+    });
+}
+
+pub(super) fn create(
+    fs: &Adapter,
+    request: &Request,
+    (parent, name): (INodeNo, &OsStr),
+    mode: u32,
+    flags: i32,
+    reply: ReplyCreate,
+) {
+    let (vfs, name, caller) = (Arc::clone(&fs.vfs), name.to_owned(), caller(request));
+    let (flags, passthrough) = (open_flags(request, flags), fs.wants_passthrough());
+    let (backings, enabled, again) =
+        (Arc::clone(&fs.backings), Arc::clone(&fs.passthrough), Arc::clone(&fs.vfs));
+    let work = async move { vfs.create(Ino(parent.0), &name, mode, caller, flags, passthrough).await };
+    fs.run(Patience::Bounded, work, move |result| {
+        let (entry, opened) = match result {
+            Ok(made) => made,
+            Err(error) => return reply.error(errno("create", &error)),
+        };
+        let (attr, fh) = (file_attr(&entry.attr), FileHandle(opened.fh));
+        let register = |file: &std::fs::File| reply.open_backing(file);
+        match serve(&again, &backings, &enabled, attr.ino.0, opened, register) {
+            Ok(Reply::Passthrough(id, flags)) => {
+                reply.created_passthrough(&entry.ttl, &attr, Generation(0), fh, flags, &id);
+            }
+            Ok(Reply::Flags(flags)) => reply.created(&entry.ttl, &attr, Generation(0), fh, flags),
+            Err(error) => reply.error(errno("create", &error)),
+        }
+    });
+}
+
+pub(super) fn read(fs: &Adapter, fh: FileHandle, offset: u64, size: u32, reply: ReplyData) {
+    let _context = fs.runtime.enter();
+    let length = size as usize;
+    BUFFER.with_borrow_mut(|buffer| {
+        if buffer.len() < length {
+            buffer.resize(length, 0);
+        }
+        match guarded(|| fs.vfs.read_now(fh.0, offset, &mut buffer[..length])) {
+            Ok(Some(got)) => reply.data(&buffer[..got]),
+            Err(error) => reply.error(errno("read", &error)),
+            Ok(None) => {
+                let vfs = Arc::clone(&fs.vfs);
+                let work = async move { vfs.read(fh.0, offset, length).await };
+                fs.run(Patience::Bounded, work, move |result| match result {
+                    Ok(bytes) => reply.data(&bytes),
+                    Err(error) => reply.error(errno("read", &error)),
+                });
+            }
+        }
+    });
+}
+
+pub(super) fn write(
+    fs: &Adapter,
+    fh: FileHandle,
+    (offset, data): (u64, &[u8]),
+    (flags, open_flags): (WriteFlags, OpenFlags),
+    reply: ReplyWrite,
+) {
+    let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
+    let write = || {
+        if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
+            fs.vfs.drop_set_id(fh.0)?;
+        }
+        fs.vfs.write(fh.0, offset, data)
+    };
+    match guarded(write) {
+        Ok(()) if is_sync(open_flags.0) => {
+            let vfs = Arc::clone(&fs.vfs);
+            fs.run(Patience::Unbounded, async move { vfs.flush(fh.0).await }, move |result| match result {
+                Ok(()) => reply.written(written),
+                Err(error) => reply.error(errno("write", &error)),
+            });
+        }
+        Ok(()) => reply.written(written),
+        Err(error) => reply.error(errno("write", &error)),
+    }
+}
+
+/// Flush and fsync: the bucket has the file when they are answered.
+pub(super) fn flush(fs: &Adapter, fh: FileHandle, op: &'static str, reply: ReplyEmpty) {
+    let vfs = Arc::clone(&fs.vfs);
+    fs.run_empty(Patience::Unbounded, async move { vfs.flush(fh.0).await }, op, reply);
+}
+
+pub(super) fn release(fs: &Adapter, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
+    fs.backings.release(ino.0, fh.0);
+    let vfs = Arc::clone(&fs.vfs);
+    fs.run_empty(Patience::Unbounded, async move { vfs.release(fh.0).await }, "release", reply);
+}
+
+pub(super) fn fallocate(
+    fs: &Adapter,
+    fh: FileHandle,
+    offset: u64,
+    length: u64,
+    mode: i32,
+    reply: ReplyEmpty,
+) {
+    match guarded(|| fs.vfs.fallocate(fh.0, offset, length, allocate(mode)?)) {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(errno("fallocate", &error)),
+    }
+}
+
+pub(super) fn lseek(fs: &Adapter, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    let found = guarded(|| {
+        let offset = u64::try_from(offset).map_err(|_negative| Error::NoSuchOffset)?;
+        match whence {
+            libc::SEEK_DATA => fs.vfs.seek(fh.0, offset, Seek::Data),
+            libc::SEEK_HOLE => fs.vfs.seek(fh.0, offset, Seek::Hole),
+            _ => Err(Error::Invalid("whence")),
+        }
+    });
+    match found {
+        Ok(found) => reply.offset(found.cast_signed()),
+        Err(error) => reply.error(errno("lseek", &error)),
+    }
+}
+
+pub(super) fn copy_file_range(
+    fs: &Adapter,
+    from: (FileHandle, u64),
+    to: (FileHandle, u64),
+    length: u64,
+    reply: ReplyWrite,
+) {
+    let vfs = Arc::clone(&fs.vfs);
+    let work = async move { vfs.copy_file_range((from.0.0, from.1), (to.0.0, to.1), length).await };
+    fs.run(Patience::Unbounded, work, move |result| match result {
+        Ok(copied) => reply.written(copied),
+        Err(error) => reply.error(errno("copy_file_range", &error)),
+    });
+}

@@ -1,0 +1,92 @@
+//! Requests on names: what stands in a directory under which name.
+
+use super::super::decode::{caller, rename_mode};
+use super::super::{Adapter, answer::Patience, errno};
+use crate::error::Error;
+use crate::inode::Ino;
+use fuser::{INodeNo, RenameFlags, ReplyData, ReplyEmpty, ReplyEntry, Request};
+use std::ffi::OsStr;
+use std::path::Path;
+use std::sync::Arc;
+
+pub(super) fn lookup(fs: &Adapter, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
+    fs.run_entry(async move { vfs.lookup(Ino(parent.0), &name).await }, "lookup", reply);
+}
+
+pub(super) fn readlink(fs: &Adapter, ino: INodeNo, reply: ReplyData) {
+    let vfs = Arc::clone(&fs.vfs);
+    let work = async move { vfs.readlink(Ino(ino.0)).await };
+    fs.run(Patience::Bounded, work, move |result| match result {
+        Ok(target) => reply.data(&target),
+        Err(error) => reply.error(errno("readlink", &error)),
+    });
+}
+
+pub(super) fn mknod(
+    fs: &Adapter,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    mode: u32,
+    reply: ReplyEntry,
+) {
+    if mode & libc::S_IFMT != libc::S_IFREG {
+        return reply.error(errno("mknod", &Error::NotPermitted("special files are not kept")));
+    }
+    let (vfs, name, caller) = (Arc::clone(&fs.vfs), name.to_owned(), caller(request));
+    let work = async move { vfs.make_file(Ino(parent.0), &name, mode, caller).await };
+    fs.run_entry(work, "mknod", reply);
+}
+
+pub(super) fn mkdir(
+    fs: &Adapter,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    mode: u32,
+    reply: ReplyEntry,
+) {
+    let (vfs, name, caller) = (Arc::clone(&fs.vfs), name.to_owned(), caller(request));
+    fs.run_entry(async move { vfs.mkdir(Ino(parent.0), &name, mode, caller).await }, "mkdir", reply);
+}
+
+pub(super) fn symlink(
+    fs: &Adapter,
+    request: &Request,
+    parent: INodeNo,
+    name: &OsStr,
+    target: &Path,
+    reply: ReplyEntry,
+) {
+    let (vfs, name, caller) = (Arc::clone(&fs.vfs), name.to_owned(), caller(request));
+    let target = target.as_os_str().to_owned();
+    let work = async move { vfs.symlink(Ino(parent.0), &name, &target, caller).await };
+    fs.run_entry(work, "symlink", reply);
+}
+
+pub(super) fn unlink(fs: &Adapter, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
+    let work = async move { vfs.unlink(Ino(parent.0), &name).await };
+    fs.run_empty(Patience::Unbounded, work, "unlink", reply);
+}
+
+pub(super) fn rmdir(fs: &Adapter, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
+    let work = async move { vfs.rmdir(Ino(parent.0), &name).await };
+    fs.run_empty(Patience::Bounded, work, "rmdir", reply);
+}
+
+pub(super) fn rename(
+    fs: &Adapter,
+    (parent, name): (INodeNo, &OsStr),
+    (new_parent, new_name): (INodeNo, &OsStr),
+    flags: RenameFlags,
+    reply: ReplyEmpty,
+) {
+    let (vfs, name, new_name) = (Arc::clone(&fs.vfs), name.to_owned(), new_name.to_owned());
+    let work = async move {
+        vfs.rename((Ino(parent.0), &name), (Ino(new_parent.0), &new_name), rename_mode(flags)?).await
+    };
+    fs.run_empty(Patience::Unbounded, work, "rename", reply);
+}

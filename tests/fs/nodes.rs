@@ -1,0 +1,73 @@
+//! What two mounts of a bucket promise each other, each with a cache of its own as on two nodes.
+
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use tarn_tests::behaviours;
+use tarn_tests::mount::Mount;
+use tarn_tests::subject::{Subject, private_dir};
+use tarn_tests::suite::{Behaviour, On};
+
+pub(crate) const TARN: &[Behaviour] = behaviours!(
+    On::Tarn,
+    only_one_node_makes_a_file_exclusively,
+    only_one_node_makes_a_directory,
+    only_one_node_makes_a_link,
+    a_lock_file_goes_from_node_to_node,
+);
+
+/// The same bucket, mounted as another node would.
+fn elsewhere(subject: &Subject<'_>) -> Mount {
+    let mut plan = subject.plan().clone().with(&["--attr-ttl", "0s"]);
+    plan.dir = subject.scratch();
+    plan.cache = plan.cache.with_file_name("cache-elsewhere");
+    private_dir(&plan.cache).unwrap();
+    plan.mount().unwrap()
+}
+
+fn only_one_node_makes_a_file_exclusively(subject: &Subject<'_>) {
+    let other = elsewhere(subject);
+    // The other node has looked before, and remembers that there is nothing.
+    fs::metadata(subject.path("lock")).unwrap_err();
+    let mut winner = File::create_new(other.dir().join("lock")).unwrap();
+    let lost = File::create_new(subject.path("lock")).unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::AlreadyExists);
+    winner.write_all(b"winner").unwrap();
+    drop(winner);
+    other.unmount().unwrap();
+    subject.remount().unwrap();
+    assert_eq!(fs::read(subject.path("lock")).unwrap(), b"winner");
+}
+
+fn only_one_node_makes_a_directory(subject: &Subject<'_>) {
+    let other = elsewhere(subject);
+    fs::metadata(subject.path("lock")).unwrap_err();
+    fs::create_dir(other.dir().join("lock")).unwrap();
+    let lost = fs::create_dir(subject.path("lock")).unwrap_err();
+    assert_eq!(lost.kind(), ErrorKind::AlreadyExists);
+    other.unmount().unwrap();
+    subject.remount().unwrap();
+}
+
+fn only_one_node_makes_a_link(subject: &Subject<'_>) {
+    let other = elsewhere(subject);
+    fs::metadata(subject.path("lock")).unwrap_err();
+    std::os::unix::fs::symlink("winner", other.dir().join("lock")).unwrap();
+    let lost = std::os::unix::fs::symlink("loser", subject.path("lock")).unwrap_err();
+    assert_eq!(lost.raw_os_error(), Some(Errno::EXIST.raw_os_error()));
+    other.unmount().unwrap();
+    subject.remount().unwrap();
+    assert_eq!(fs::read_link(subject.path("lock")).unwrap().to_str(), Some("winner"));
+}
+
+fn a_lock_file_goes_from_node_to_node(subject: &Subject<'_>) {
+    let other = elsewhere(subject);
+    for _ in 0..3 {
+        drop(File::create_new(subject.path("lock")).unwrap());
+        assert_eq!(File::create_new(other.dir().join("lock")).unwrap_err().kind(), ErrorKind::AlreadyExists);
+        fs::remove_file(subject.path("lock")).unwrap();
+        drop(File::create_new(other.dir().join("lock")).unwrap());
+        fs::remove_file(other.dir().join("lock")).unwrap();
+    }
+    other.unmount().unwrap();
+}

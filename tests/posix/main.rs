@@ -1,0 +1,37 @@
+//! Third-party suites that ask whether a file system is one: on a mount in both modes, and on a plain local
+//! directory as the control. After each suite the mount is compared with the bucket and with a second mount that has
+//! an empty cache, so that nothing passes that was never stored.
+//!
+//! `TARN_FULL=1` (`make test-posix`) runs the long versions, and the suites that no registry has, from the
+//! directories that `PJDFSTEST_DIR`, `XFSTESTS_DIR` and `LTP_DIR` name, and writes what it saw to RESULTS.md.
+
+#![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
+
+mod fsx;
+mod list;
+mod pjdfstest;
+mod results;
+mod sources;
+mod stress;
+mod trees;
+
+use std::process::ExitCode;
+use std::time::Duration;
+use tarn_tests::{paths, suite};
+
+/// How long one suite may run before it counts as hanging.
+fn limit() -> Duration {
+    Duration::from_secs(if paths::full() { 6 * 3600 } else { 240 })
+}
+
+fn main() -> ExitCode {
+    let suites = [fsx::ALL, pjdfstest::ALL, sources::TARN, stress::TARN, trees::ALL];
+    let ended = suite::run(limit() * 2, &suites);
+    if paths::full()
+        && let Err(error) = results::write()
+    {
+        eprintln!("the results could not be written: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    ended
+}
