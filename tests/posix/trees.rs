@@ -75,7 +75,7 @@ fn make(root: &Path) {
         if disk::is_root() {
             chown(&path, Some(1000 + number % 7), Some(2000 + number % 3)).unwrap();
         }
-        let mode = if path.is_dir() { 0o1000 | 0o700 | number % 0o100 } else { 0o600 | number % 0o200 };
+        let mode = if path.is_dir() { 0o1700 | (number % 0o100) } else { 0o600 | (number % 0o200) };
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
         let time = UNIX_EPOCH + Duration::new(1_000_000_000 + u64::from(number) * 86_400, number * 1_000_003);
         File::open(&path).unwrap().set_times(FileTimes::new().set_modified(time)).unwrap();
