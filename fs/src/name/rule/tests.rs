@@ -4,8 +4,28 @@ use proptest::prelude::*;
 /// Texts full of what the rule is about, and arbitrary ones.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     const PIECES: &[&[u8]] = &[
-        b"%:", b"%=", b"%", b"%25", b"%00", b"%FF", b"%ff", b"%2F", b"%2E", b".", b"..", b"\0", b"\xff", b"\xe9",
-        b"\xf0\x9f", "é".as_bytes(), b"a", b":", b"=", b"25", b"\n", b"\x01",
+        b"%:",
+        b"%=",
+        b"%",
+        b"%25",
+        b"%00",
+        b"%FF",
+        b"%ff",
+        b"%2F",
+        b"%2E",
+        b".",
+        b"..",
+        b"\0",
+        b"\xff",
+        b"\xe9",
+        b"\xf0\x9f",
+        "é".as_bytes(),
+        b"a",
+        b":",
+        b"=",
+        b"25",
+        b"\n",
+        b"\x01",
     ];
     let pieces = prop::collection::vec(prop::sample::select(PIECES), 0..8).prop_map(|pieces| pieces.concat());
     prop_oneof![4 => pieces, 1 => prop::collection::vec(any::<u8>(), 0..12)]

@@ -35,22 +35,23 @@ pub(super) async fn list(store: &S3Store, request: ListRequest) -> Result<ListPa
         .send()
         .await
         .map_err(|error| site.convert(error))?;
-    let mut page = page(&site, &answer, &request.prefix)?;
+    let mut page = page(&site, &answer, &request)?;
     page.next = next(&site, &answer, token.as_deref())?;
-    if page.unusable > 0 {
-        tracing::warn!(prefix = %request.prefix, count = page.unusable, "keys that cannot be files are left out");
-    }
     Ok(page)
 }
 
-fn page(site: &Site<'_>, answer: &ListObjectsV2Output, prefix: &Prefix) -> Result<ListPage> {
+/// What of the answer is a key below the prefix. All else is counted: one such key must not hide the others.
+fn page(site: &Site<'_>, answer: &ListObjectsV2Output, request: &ListRequest) -> Result<ListPage> {
+    let prefix = request.prefix.as_str();
+    let belongs = |key: &str| match (key.strip_prefix(prefix), request.depth) {
+        (None, _) => false,
+        (Some(rest), Depth::Directory) => !rest.contains('/'),
+        (Some(_), Depth::Subtree) => true,
+    };
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
     let mut page = ListPage::default();
     for object in answer.contents() {
-        let key = decode(object.key().unwrap_or_default(), encoded);
-        if key.as_ref().is_some_and(|key| !key.starts_with(prefix.as_str())) {
-            return Err(site.corrupt("the listing holds keys outside its prefix"));
-        }
+        let key = decode(object.key().unwrap_or_default(), encoded).filter(|key| belongs(key));
         match key.and_then(|key| Key::parse(&key).ok()) {
             Some(key) => page.objects.push(Listed { version: version(site, object)?, key }),
             None => page.unusable += 1,
@@ -58,7 +59,7 @@ fn page(site: &Site<'_>, answer: &ListObjectsV2Output, prefix: &Prefix) -> Resul
     }
     for common in answer.common_prefixes() {
         let text = decode(common.prefix().unwrap_or_default(), encoded);
-        let usable = text.filter(|text| text.ends_with('/') && text.starts_with(prefix.as_str()));
+        let usable = text.filter(|text| text.strip_suffix('/').is_some_and(belongs));
         match usable.and_then(|text| Prefix::parse(&text).ok()) {
             Some(prefix) => page.prefixes.push(prefix),
             None => page.unusable += 1,

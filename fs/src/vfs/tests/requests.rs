@@ -23,11 +23,33 @@ async fn reading_a_known_small_file_is_one_get() {
 }
 
 #[tokio::test]
-async fn opening_an_unknown_file_never_lists() {
+async fn unknown_files_of_a_directory_cost_one_listing_beside_their_heads() {
     let world = World::new();
-    world.put("f", "x").await;
+    for name in ["f", "g", "h"] {
+        world.put(name, "x").await;
+    }
     let read = async { drop(world.read_file("f").await.expect("read")) };
-    assert_eq!(cost(&world, read).await, [(Op::Head, 1), (Op::Get, 1)]);
+    assert_eq!(cost(&world, read).await, [(Op::Head, 1), (Op::Get, 1), (Op::List, 1)]);
+    let others = async {
+        for name in ["g", "h"] {
+            world.read_file(name).await.expect("read");
+        }
+    };
+    assert_eq!(cost(&world, others).await, [(Op::Head, 2), (Op::Get, 2)]);
+}
+
+#[tokio::test]
+async fn many_first_lookups_at_once_share_one_listing() {
+    let world = World::new();
+    let lookups = async {
+        let missing = (0..20).map(|index| format!("missing-{index}"));
+        futures::future::join_all(missing.map(|name| {
+            let vfs = Arc::clone(&world.vfs);
+            async move { drop(vfs.lookup(Ino::ROOT, OsStr::new(&name)).await.expect_err("missing")) }
+        }))
+        .await;
+    };
+    assert!(cost(&world, lookups).await.contains(&(Op::List, 1)));
 }
 
 #[tokio::test]
