@@ -12,6 +12,7 @@ use crate::inode::{
 };
 use crate::name::{Name, Prefix};
 use crate::store::{Depth, ListCursor, ListPage, ListRequest, Listed};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -158,7 +159,10 @@ impl Vfs {
         let known = match child {
             // What this mount knows better than the listing shows under its own name.
             Child::Object(_) if self.is_known_without_mark(parent, name) => return None,
-            Child::Object(_) => self.follow_name(parent, name).or_else(|| self.table.child(parent, name)),
+            Child::Object(_) => match self.table.child(parent, name) {
+                Some(inode) if self.is_fresh(&inode) => Some(inode),
+                stale => self.follow_name(parent, name).or(stale),
+            },
             Child::Directory => self.table.child(parent, name),
         };
         let inode = match (known, child) {
@@ -223,7 +227,7 @@ impl Vfs {
         self.describe_page(inode.ino, &mut stream.recollection, &fetched).await?;
         stream.entries.extend(fetched);
         if matches!(stream.source, Source::Ended) {
-            self.keep_listing(directory, &prefix, stream);
+            self.keep_listing(inode.ino, directory, &prefix, stream);
             self.add_local(inode.ino, stream);
         }
         if stream.entries.len() > LISTING_MAX_ENTRIES {
@@ -241,26 +245,31 @@ impl Vfs {
         if local.is_empty() {
             return;
         }
-        let shown: std::collections::HashSet<Name> =
-            stream.entries.iter().map(|(name, _)| name.clone()).collect();
+        let shown: HashSet<Name> = stream.entries.iter().map(|(name, _)| name.clone()).collect();
         for (name, inode) in local.into_iter().filter(|(name, _)| !shown.contains(name)) {
             let version = inode.file().and_then(|file| file.state.lock().version().cloned());
             stream.entries.push((name, Child::Object(version.unwrap_or_else(absent_version))));
         }
     }
 
-    /// Keeps a listing that is complete and that no change made here has overtaken.
-    fn keep_listing(&self, directory: &Directory, prefix: &Prefix, stream: &DirStream) {
-        let Some(started) = stream.started else { return };
-        if stream.base > 0 || directory.state.lock().changes != stream.changes {
-            return;
-        }
+    /// Keeps a listing that is complete and that no change made here has overtaken. What a server without order has
+    /// made an object beside a directory only on a later page is shown at the end.
+    fn keep_listing(&self, ino: Ino, directory: &Directory, prefix: &Prefix, stream: &mut DirStream) {
+        let Some(started) = stream.started.filter(|_| stream.base == 0) else { return };
         let mut entries = Entries::new();
         for (name, child) in stream.entries.iter().cloned() {
             if entries::put(&mut entries, name, child).is_err() {
                 self.log_unusable(directory, prefix, 1);
             }
         }
+        let shown: HashSet<&Name> = stream.entries.iter().map(|(name, _)| name).collect();
+        let late = entries.iter().filter(|(name, _)| !shown.contains(name));
+        let late: Vec<_> = late.map(|(name, child)| (name.clone(), child.clone())).collect();
+        if directory.state.lock().changes != stream.changes {
+            return;
+        }
+        late.iter().for_each(|(name, _)| drop(self.follow_name(ino, name)));
+        stream.entries.extend(late);
         directory.state.lock().large = entries.len() > usize::from(PAGE);
         *directory.listing.lock() = Some(Arc::new(Listing::new(entries, started)));
     }
