@@ -171,6 +171,23 @@ async fn an_open_file_moves_aside_when_others_make_a_directory_of_its_name() {
 }
 
 #[tokio::test]
+async fn an_open_file_moves_aside_when_a_listing_shows_a_directory_of_its_name() {
+    let world = World::new();
+    world.put("a", "object").await;
+    let ino = world.lookup("a").await.expect("a file");
+    let opened = world.vfs.open(ino, READ, false).await.expect("open");
+    world.put("a/b", "below").await;
+    world.vfs.forget_listing(Ino::ROOT);
+    drop(world.lookup("missing").await.expect_err("this lists the directory"));
+    let inode = world.vfs.table.inode(ino).expect("open");
+    inode.file().expect("a file").state.lock().checked = crate::vfs::open::long_ago();
+    assert_eq!(world.read_file("a/b").await.expect("the directory"), b"below");
+    assert_eq!(world.vfs.table.key(ino).expect("it has a name").as_str(), "a");
+    assert_eq!(world.lookup("%=a").await.expect("the same file"), ino);
+    world.vfs.release(opened.fh).await.expect("release");
+}
+
+#[tokio::test]
 async fn files_are_made_and_moved_beside_a_directory_and_nowhere_else() {
     let invalid = Some(rustix::io::Errno::INVAL);
     let world = World::with_ttl(Duration::ZERO);
@@ -211,6 +228,8 @@ async fn the_bytes_of_a_marker_survive_a_change_of_the_directory() {
     let set = SetAttr { mode: Some(0o700), ..SetAttr::default() };
     assert_eq!(world.vfs.setattr(ino, set).await.expect("chmod").posix.mode, 0o700);
     assert_eq!(world.read_file("d/%=").await.expect("read"), b"bytes");
+    let full = world.vfs.rmdir(Ino::ROOT, OsStr::new("d"));
+    assert_eq!(errno_of(full).await, Some(rustix::io::Errno::NOTEMPTY));
     world.vfs.unlink(ino, OsStr::new("%=")).await.expect("unlink");
     assert_eq!(world.object("d/").await.as_deref(), Some(&b""[..]));
     let attr = world.elsewhere().lookup(Ino::ROOT, OsStr::new("d")).await.expect("still there").attr;

@@ -42,14 +42,16 @@ async fn unknown_files_of_a_directory_cost_one_listing_beside_their_heads() {
 async fn many_first_lookups_at_once_share_one_listing() {
     let world = World::new();
     let lookups = async {
-        let missing = (0..20).map(|index| format!("missing-{index}"));
-        futures::future::join_all(missing.map(|name| {
-            let vfs = Arc::clone(&world.vfs);
-            async move { drop(vfs.lookup(Ino::ROOT, OsStr::new(&name)).await.expect_err("missing")) }
-        }))
-        .await;
+        let root = world.vfs.table.inode(Ino::ROOT).expect("the root");
+        let turn = root.directory().expect("a directory").listing_turn.lock().await;
+        let names: Vec<String> = (0..20).map(|index| format!("missing-{index}")).collect();
+        let lookups = names.iter().map(|name| world.vfs.lookup(Ino::ROOT, OsStr::new(name)));
+        let mut lookups = std::pin::pin!(futures::future::join_all(lookups));
+        assert!(futures::poll!(&mut lookups).is_pending(), "each asks for the listing");
+        drop(turn);
+        assert!(lookups.await.iter().all(Result::is_err));
     };
-    assert!(cost(&world, lookups).await.contains(&(Op::List, 1)));
+    assert_eq!(cost(&world, lookups).await, [(Op::Head, 20), (Op::List, 1)]);
 }
 
 #[tokio::test]
