@@ -162,6 +162,11 @@ impl Name {
         Self(BESIDE.as_bytes().into())
     }
 
+    /// The name as text; `None` if it is not UTF-8.
+    pub fn as_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+
     /// What it stands for.
     pub fn role(&self) -> Role {
         match self.0.strip_prefix(BESIDE.as_bytes()) {
@@ -194,6 +199,12 @@ impl Name {
 
     fn entry_text(&self) -> &[u8] {
         self.0.strip_prefix(BESIDE.as_bytes()).unwrap_or(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 
