@@ -122,7 +122,6 @@ impl Error {
             Self::NoAttribute => Errno::NODATA,
             Self::Name(NameError::Invalid) => Errno::INVAL,
             Self::Name(NameError::TooLong) => Errno::NAMETOOLONG,
-            Self::Name(NameError::NotUtf8) => Errno::ILSEQ,
             Self::Store(error) => store_errno(error.kind),
             Self::Fetch(error) => store_errno(error.kind),
             Self::Cache(error) => disk_errno(error.raw_os_error()),

@@ -86,6 +86,8 @@ pub struct Directory {
     pub state: Mutex<DirectoryState>,
     /// The cached listing, if any.
     pub listing: Mutex<Option<Arc<Listing>>>,
+    /// Held while a page is listed for look-ups, so that many at once cost one LIST. Outside of the short locks.
+    pub listing_turn: tokio::sync::Mutex<()>,
 }
 
 /// Guarded by [`Directory::state`].
@@ -107,6 +109,8 @@ pub struct DirectoryState {
     pub learned: u32,
     /// Look-ups in a row of files that only a listing has described: how many to describe at once.
     pub undescribed: u32,
+    /// Keys that cannot be shown have been logged.
+    pub unusable_logged: bool,
 }
 
 impl DirectoryState {
@@ -149,8 +153,13 @@ impl Directory {
             absent: HashMap::new(),
             undescribed: 0,
             learned: 0,
+            unusable_logged: false,
         };
-        Self { state: Mutex::new(state), listing: Mutex::new(None) }
+        Self {
+            state: Mutex::new(state),
+            listing: Mutex::new(None),
+            listing_turn: tokio::sync::Mutex::default(),
+        }
     }
 }
 

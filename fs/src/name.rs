@@ -2,11 +2,16 @@
 //! the other. Pure; nothing here does I/O.
 //!
 //! Invariants: a [`Key`] is never empty and at most 1,024 bytes of UTF-8 (S3 user guide, "Naming Amazon S3
-//! objects"). A [`Name`] is one path component: 1 to 255 bytes of UTF-8 without `/` and NUL, never `.` or `..`.
+//! objects"). A [`Name`] is one path component: 1 to 255 bytes without `/` and NUL, never `.` or `..`.
 //! A [`Prefix`] is empty (the whole bucket) or ends in `/`.
 
+mod rule;
+
+use rule::BESIDE;
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
 
 /// The longest key S3 takes, in bytes.
@@ -23,9 +28,6 @@ pub enum NameError {
     /// Over [`NAME_MAX`] or [`KEY_MAX`].
     #[error("name too long")]
     TooLong,
-    /// Not UTF-8; a key is UTF-8 by definition.
-    #[error("name is not UTF-8")]
-    NotUtf8,
 }
 
 /// The full name of one object in its bucket.
@@ -65,14 +67,14 @@ impl fmt::Debug for Key {
 pub struct Prefix(Arc<str>);
 
 impl Prefix {
-    /// Takes a prefix as a user gave it; a missing final `/` is added.
+    /// Takes a prefix as a user or a server gave it; a missing final `/` is added.
     pub fn parse(prefix: &str) -> Result<Self, NameError> {
-        match prefix.len() {
-            0 => Ok(Self::default()),
-            KEY_MAX.. => Err(NameError::TooLong),
-            _ if prefix.ends_with('/') => Ok(Self(prefix.into())),
-            _ => Ok(Self(format!("{prefix}/").into())),
-        }
+        let text = match prefix {
+            "" => return Ok(Self::default()),
+            _ if prefix.ends_with('/') => Cow::Borrowed(prefix),
+            _ => Cow::Owned(format!("{prefix}/")),
+        };
+        if text.len() > KEY_MAX { Err(NameError::TooLong) } else { Ok(Self(text.into())) }
     }
 
     /// The prefix as text, with its final `/`.
@@ -80,14 +82,22 @@ impl Prefix {
         &self.0
     }
 
-    /// The key of the file `name` in this directory.
+    /// The key of the object that is the file `name` in this directory. No object ends in an empty component but
+    /// the directory's own.
     pub fn key(&self, name: &Name) -> Result<Key, NameError> {
-        Key::parse(&format!("{}{}", self.0, name.as_str()))
+        match (name.role(), name.component()) {
+            (Role::Own, _) => self.marker().ok_or(NameError::Invalid),
+            (Role::Entry | Role::Beside, component) if component.is_empty() => Err(NameError::Invalid),
+            (Role::Entry | Role::Beside, component) => Key::parse(&format!("{}{component}", self.0)),
+        }
     }
 
     /// The prefix of the directory `name` in this directory.
     pub fn dir(&self, name: &Name) -> Result<Self, NameError> {
-        Self::parse(&format!("{}{}/", self.0, name.as_str()))
+        match name.role() {
+            Role::Entry => Self::parse(&format!("{}{}/", self.0, name.component())),
+            Role::Beside | Role::Own => Err(NameError::Invalid),
+        }
     }
 
     /// The key of this directory's marker object (`dir/`); the bucket's root has none.
@@ -108,50 +118,111 @@ impl fmt::Debug for Prefix {
     }
 }
 
-/// One component of a path.
+/// One component of a path, as programs see it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Arc<str>);
+pub struct Name(Arc<[u8]>);
+
+/// What a name stands for in its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// A component of keys: an object, or a directory.
+    Entry,
+    /// `%=` and an entry's name: the object whose entry is a directory, because keys below it exist too.
+    Beside,
+    /// `%=`: the bytes of the directory's own marker object.
+    Own,
+}
 
 impl Name {
     /// Takes a component as the kernel gave it.
     pub fn parse(name: &OsStr) -> Result<Self, NameError> {
-        if name.len() > NAME_MAX {
+        let text = name.as_bytes();
+        if text.len() > NAME_MAX {
             return Err(NameError::TooLong);
         }
-        match name.to_str().ok_or(NameError::NotUtf8)? {
-            "" | "." | ".." => Err(NameError::Invalid),
-            text if text.contains(['/', '\0']) => Err(NameError::Invalid),
-            text => Ok(Self(text.into())),
+        let own = text == BESIDE.as_bytes();
+        let name = Self(text.into());
+        match name.entry_text() {
+            b"" if own => Ok(name),
+            b"" | b"." | b".." => Err(NameError::Invalid),
+            text if text.contains(&b'/') || text.contains(&0) => Err(NameError::Invalid),
+            text if text.starts_with(BESIDE.as_bytes()) => Err(NameError::Invalid),
+            _ => Ok(name),
         }
     }
 
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
+    /// The name that shows a component of a key.
+    pub fn of(component: &str) -> Result<Self, NameError> {
+        let shown = rule::shown(component);
+        if shown.len() > NAME_MAX { Err(NameError::TooLong) } else { Ok(Self(shown.as_ref().into())) }
+    }
+
+    /// The name of the directory's own object.
+    pub fn own() -> Self {
+        Self(BESIDE.as_bytes().into())
+    }
+
+    /// The name as text; `None` if it is not UTF-8.
+    pub fn as_str(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+
+    /// What it stands for.
+    pub fn role(&self) -> Role {
+        match self.0.strip_prefix(BESIDE.as_bytes()) {
+            None => Role::Entry,
+            Some([]) => Role::Own,
+            Some(_) => Role::Beside,
+        }
+    }
+
+    /// The other name that the object has when a directory of its name comes (an entry gets `%=`) or goes (it
+    /// loses it). A directory's own object has no other.
+    pub fn other(&self) -> Result<Self, NameError> {
+        match self.role() {
+            Role::Entry if self.component().is_empty() => Err(NameError::Invalid),
+            Role::Entry => Self::parse(OsStr::from_bytes(&[BESIDE.as_bytes(), &self.0].concat())),
+            Role::Beside => Ok(Self(self.entry_text().into())),
+            Role::Own => Err(NameError::Invalid),
+        }
+    }
+
+    /// Whether name and component are the same text: what nearly every name is, and what every server takes.
+    pub fn is_plain(&self) -> bool {
+        self.role() == Role::Entry && self.component().as_bytes() == &*self.0
+    }
+
+    /// The component of keys behind it; empty for the directory's own object.
+    fn component(&self) -> Cow<'_, str> {
+        rule::component(self.entry_text())
+    }
+
+    fn entry_text(&self) -> &[u8] {
+        self.0.strip_prefix(BESIDE.as_bytes()).unwrap_or(&self.0)
+    }
+}
+
+impl std::borrow::Borrow<[u8]> for Name {
+    fn borrow(&self) -> &[u8] {
         &self.0
     }
 }
 
 impl AsRef<OsStr> for Name {
     fn as_ref(&self) -> &OsStr {
-        OsStr::new(&*self.0)
-    }
-}
-
-impl std::borrow::Borrow<str> for Name {
-    fn borrow(&self) -> &str {
-        &self.0
+        OsStr::from_bytes(&self.0)
     }
 }
 
 impl fmt::Debug for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&*self.0, f)
+        fmt::Debug::fmt(OsStr::from_bytes(&self.0), f)
     }
 }
 
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0.escape_debug())
+        write!(f, "{}", self.0.escape_ascii())
     }
 }
 
@@ -176,6 +247,33 @@ mod tests {
         assert_eq!(prefix.dir(&name).expect("short").as_str(), "a/b/c.txt/");
         assert_eq!(prefix.marker().expect("not the root").as_str(), "a/b/");
         assert_eq!(Prefix::default().marker(), None);
+    }
+
+    #[test]
+    fn a_role_is_part_of_the_name_and_gives_the_same_key() {
+        let parse = |text: &str| Name::parse(OsStr::new(text));
+        let prefix = Prefix::parse("d").expect("plain prefix");
+        let (entry, beside) = (parse("a").expect("entry"), parse("%=a").expect("beside"));
+        assert_eq!(prefix.key(&entry), prefix.key(&beside));
+        assert_eq!((entry.other(), beside.other()), (Ok(beside.clone()), Ok(entry)));
+        assert_eq!(prefix.dir(&beside), Err(NameError::Invalid));
+        assert_eq!(prefix.key(&Name::own()).expect("the marker").as_str(), "d/");
+        assert_eq!(Prefix::default().key(&Name::own()), Err(NameError::Invalid));
+        for bad in ["%=.", "%=..", "%=%=", "%=%=a"] {
+            assert_eq!(parse(bad), Err(NameError::Invalid), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_empty_component_is_a_directory_and_never_an_object() {
+        let empty = Name::of("").expect("short");
+        let prefix = Prefix::parse("d").expect("plain prefix");
+        assert_eq!(prefix.dir(&empty).expect("short").as_str(), "d//");
+        assert_eq!(Prefix::default().dir(&empty).expect("short").as_str(), "/");
+        assert_eq!(prefix.key(&empty), Err(NameError::Invalid));
+        assert_eq!(empty.other(), Err(NameError::Invalid));
+        let beside = Name::parse(OsStr::new("%=%:")).expect("a legal file name");
+        assert_eq!(prefix.key(&beside), Err(NameError::Invalid));
     }
 
     #[test]

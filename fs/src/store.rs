@@ -200,7 +200,8 @@ pub struct ListPage {
     pub objects: Vec<Listed>,
     /// Common prefixes, each ending in `/`, as full prefixes. One whose text is no valid [`Prefix`] is left out and counted.
     pub prefixes: Vec<Prefix>,
-    /// Keys or prefixes that no [`Key`] can hold (longer than S3 allows); counted, logged, never fatal.
+    /// Keys or prefixes below the prefix that no [`Key`] can hold (not UTF-8, longer than S3 allows, malformed);
+    /// counted, never fatal.
     pub unusable: usize,
     /// Where the next page starts; `None` on the last.
     pub next: Option<ListCursor>,

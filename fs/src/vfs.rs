@@ -7,10 +7,12 @@
 //! - An error of the store is an error here; "no such file" only comes from a definite answer.
 
 mod attr;
+mod beside;
 mod change;
 mod commit;
 mod copy;
 mod describe;
+mod entries;
 mod exchange;
 mod handle;
 mod lookup;

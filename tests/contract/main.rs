@@ -1,6 +1,7 @@
 //! The contract suites, run on every implementation.
 
 mod faults;
+mod hostile;
 
 use std::sync::Arc;
 use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};

@@ -3,17 +3,34 @@
 use rustix::io::Errno;
 use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
 use tarn_tests::behaviours;
-use tarn_tests::subject::Subject;
+use tarn_tests::foreign::{self, Foreign};
+use tarn_tests::hostile::{Bucket, HostileServer};
+use tarn_tests::mount::{Mount, MountPlan};
+use tarn_tests::server::{ACCESS_KEY, SECRET_KEY};
+use tarn_tests::subject::{Subject, private_dir};
 use tarn_tests::suite::{Behaviour, On};
 
-pub(crate) const ALL: &[Behaviour] =
-    behaviours!(On::EveryFileSystem, unusual_names_are_kept, a_name_of_255_bytes_is_the_longest);
+pub(crate) const ALL: &[Behaviour] = behaviours!(
+    On::EveryFileSystem,
+    unusual_names_are_kept,
+    a_name_of_255_bytes_is_the_longest,
+    any_bytes_are_a_name,
+);
 
 pub(crate) const TARN: &[Behaviour] = behaviours!(
     On::Tarn,
-    a_name_that_is_not_utf8_is_refused,
+    a_name_that_is_not_utf8_is_an_encoded_key,
+    names_that_the_server_refuses_are_refused_at_once,
+    an_object_beside_a_directory_has_a_mark,
+    a_tree_of_odd_keys_is_written_renamed_and_removed,
+    the_bytes_of_a_marker_are_a_file_in_its_directory,
+    a_hostile_listing_hides_nothing,
     a_path_over_the_key_limit_is_refused,
     unusual_names_are_the_same_keys,
 );
@@ -69,14 +86,244 @@ fn a_name_of_255_bytes_is_the_longest(subject: &Subject<'_>) {
     assert_eq!(fs::read(subject.path(&longest)).unwrap(), b"long");
 }
 
-fn a_name_that_is_not_utf8_is_refused(subject: &Subject<'_>) {
-    let path = subject.root().join(OsStr::from_bytes(b"latin-\xe9"));
-    let illegal = Some(Errno::ILSEQ.raw_os_error());
-    assert_eq!(File::create(&path).unwrap_err().raw_os_error(), illegal);
-    assert_eq!(fs::create_dir(&path).unwrap_err().raw_os_error(), illegal);
+fn any_bytes_are_a_name(subject: &Subject<'_>) {
+    let latin = OsStr::from_bytes(b"latin-\xe9");
+    let cut = OsStr::from_bytes(b"cut \xf0\x9f");
+    let directory = subject.root().join(latin);
+    fs::create_dir(&directory).unwrap();
+    fs::write(directory.join(latin), b"in latin").unwrap();
+    symlink(latin, directory.join("link")).unwrap();
+    fs::rename(directory.join(latin), directory.join(cut)).unwrap();
+    subject.remount().unwrap();
+    let mut names: Vec<_> =
+        fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, [cut, OsStr::new("link")]);
+    assert_eq!(fs::read(directory.join(cut)).unwrap(), b"in latin");
+    assert_eq!(fs::read_link(directory.join("link")).unwrap().as_os_str(), latin);
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+fn a_name_that_is_not_utf8_is_an_encoded_key(subject: &Subject<'_>) {
+    let path = subject.root().join(OsStr::from_bytes(b"100% latin-\xe9"));
+    fs::write(&path, b"latin").unwrap();
+    assert_eq!(subject.bucket().keys().unwrap(), ["%:100%25 latin-%E9"]);
+    fs::remove_file(&path).unwrap();
+}
+
+fn names_that_the_server_refuses_are_refused_at_once(subject: &Subject<'_>) {
     fs::write(subject.path("f"), b"f").unwrap();
-    assert_eq!(fs::rename(subject.path("f"), &path).unwrap_err().raw_os_error(), illegal);
-    assert_eq!(fs::read(subject.path("f")).unwrap(), b"f");
+    let refused = |result: std::io::Result<()>, expected: Errno, name: &OsStr| {
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(expected.raw_os_error()), "{name:?}");
+    };
+    let long = OsStr::from_bytes(&[0xff; 200]);
+    let odd = ["%:.", "%:..", "%:a%00", "%:"].map(|name| (OsStr::new(name), Errno::INVAL));
+    for (name, expected) in odd.into_iter().chain([(long, Errno::NAMETOOLONG)]) {
+        let path = subject.root().join(name);
+        refused(fs::metadata(&path).map(drop), Errno::NOENT, name);
+        refused(File::create(&path).map(drop), expected, name);
+        refused(fs::create_dir(&path), expected, name);
+        refused(fs::rename(subject.path("f"), &path), expected, name);
+        refused(symlink("to", &path), expected, name);
+        let mut open = File::create(subject.path("open")).unwrap();
+        open.write_all(b"still here").unwrap();
+        refused(fs::rename(subject.path("open"), &path), expected, name);
+    }
+    for name in ["%=", "%=none", "%=f"] {
+        refused(File::create(subject.path(name)).map(drop), Errno::INVAL, OsStr::new(name));
+    }
+    assert_eq!(subject.bucket().keys().unwrap(), ["f", "open"]);
+}
+
+/// Runs a test on a mount of a server that takes every key, as S3 does; MinIO takes fewer and lists none below an
+/// object's own.
+fn on_a_server_of_any_key(
+    subject: &Subject<'_>,
+    test: impl FnOnce(&dyn Fn() -> Mount, &foreign::Bucket<'_>),
+) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let scratch = subject.scratch();
+    let credentials = EmbeddedCredentials { access_key: ACCESS_KEY.into(), secret_key: SECRET_KEY.into() };
+    let server = runtime.block_on(EmbeddedServer::start("odd", &scratch, credentials)).unwrap();
+    let client = Foreign::start(&server.endpoint()).unwrap();
+    let (dir, cache) = (scratch.join("mnt"), scratch.join("cache"));
+    fs::create_dir_all(&dir).unwrap();
+    private_dir(&cache).unwrap();
+    let source = server.bucket().to_owned();
+    let plan = MountPlan { source, endpoint: server.endpoint(), dir, cache, ..subject.plan().clone() };
+    let mount = || {
+        fs::remove_dir_all(&plan.cache).unwrap();
+        private_dir(&plan.cache).unwrap();
+        plan.mount().unwrap()
+    };
+    test(&mount, &client.bucket(server.bucket()));
+    runtime.block_on(server.stop());
+}
+
+fn an_object_beside_a_directory_has_a_mark(subject: &Subject<'_>) {
+    on_a_server_of_any_key(subject, |mounted, bucket| {
+        bucket.put("a", b"object").unwrap();
+        bucket.put("a/b", b"below").unwrap();
+        let mount = mounted();
+        let path = |name: &str| mount.dir().join(name);
+        assert_eq!(fs::read(path("a/b")).unwrap(), b"below", "found by its path alone");
+        assert_eq!(names_in(mount.dir()), ["%=a", "a"]);
+        assert_eq!(fs::read(path("%=a")).unwrap(), b"object");
+        fs::write(path("%=a"), b"changed").unwrap();
+        assert_eq!(bucket.get("a").unwrap(), b"changed");
+        fs::rename(path("%=a"), path("away")).unwrap();
+        assert_eq!(bucket.get("away").unwrap(), b"changed");
+        fs::rename(path("away"), path("%=a")).unwrap();
+        let taken = fs::create_dir(path("a")).unwrap_err();
+        assert_eq!(taken.raw_os_error(), Some(Errno::EXIST.raw_os_error()));
+        fs::remove_dir_all(path("a")).unwrap();
+        assert_eq!(fs::read(path("a")).unwrap(), b"changed", "it has the name for itself");
+        assert_eq!(names_in(mount.dir()), ["a"]);
+        mount.unmount().unwrap();
+        assert_eq!(bucket.keys().unwrap(), ["a"]);
+    });
+}
+
+fn a_tree_of_odd_keys_is_written_renamed_and_removed(subject: &Subject<'_>) {
+    on_a_server_of_any_key(subject, |mounted, bucket| {
+        let mount = mounted();
+        let root = mount.dir().join("%:");
+        let names = ["%:.", "%:..", "%:nul%00", "%:%25:..", "%:plain", "new\nline", "plain"];
+        for directory in ["", "%:", "%:..", "x"] {
+            fs::create_dir(root.join(directory)).unwrap();
+            for name in names.iter().filter(|name| directory == "x" || **name != "%:..") {
+                fs::write(root.join(directory).join(name), name).unwrap();
+            }
+        }
+        mount.unmount().unwrap();
+        let mut keys = bucket.keys().unwrap();
+        keys.retain(|key| key.starts_with("/x/"));
+        assert_eq!(keys.len(), names.len() + 1);
+        assert_eq!(bucket.get("/x/..").unwrap(), b"%:..");
+        assert_eq!(bucket.get("//nul\0").unwrap(), b"%:nul%00");
+        let mount = mounted();
+        let (root, moved) = (mount.dir().join("%:"), mount.dir().join("moved"));
+        fs::rename(&root, &moved).unwrap();
+        assert_eq!(names_in(&moved.join("x")).len(), names.len());
+        for name in names {
+            assert_eq!(fs::read_to_string(moved.join("x").join(name)).unwrap(), name);
+        }
+        assert_eq!(bucket.get("moved//nul\0").unwrap(), b"%:nul%00");
+        fs::remove_dir_all(&moved).unwrap();
+        mount.unmount().unwrap();
+        assert_eq!(bucket.keys().unwrap(), [""; 0]);
+    });
+}
+
+fn the_bytes_of_a_marker_are_a_file_in_its_directory(subject: &Subject<'_>) {
+    subject.bucket().put("d/", b"bytes").unwrap();
+    assert_eq!(names(subject, "d"), ["%="]);
+    assert_eq!(fs::read(subject.path("d/%=")).unwrap(), b"bytes");
+    fs::write(subject.path("d/%="), b"other bytes").unwrap();
+    fs::set_permissions(subject.path("d"), fs::Permissions::from_mode(0o750)).unwrap();
+    assert_eq!(subject.bucket().get("d/").unwrap(), b"other bytes");
+    let busy = fs::remove_dir(subject.path("d")).unwrap_err();
+    assert_eq!(busy.raw_os_error(), Some(Errno::NOTEMPTY.raw_os_error()));
+    fs::remove_file(subject.path("d/%=")).unwrap();
+    assert_eq!(subject.bucket().get("d/").unwrap(), b"");
+    assert_eq!(fs::metadata(subject.path("d")).unwrap().mode() & 0o7777, 0o750);
+}
+
+fn a_hostile_listing_hides_nothing(subject: &Subject<'_>) {
+    let keys = vec![
+        "zz-first",
+        "one%01",
+        "new%0Aline",
+        "cdata%5D%5D%3E",
+        "nul%00",
+        "bad%zz",
+        "cut%4",
+        "..",
+        "../up",
+        "a/../b",
+        "a/b",
+        "a",
+        "a",
+        "//",
+        "/lead",
+        "%FF",
+        "latin/%E9",
+        "latin/",
+        "latin/ok",
+        "sibling",
+    ];
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for page in [0, 1, 3] {
+        let bucket = Bucket {
+            keys: keys.clone(),
+            stray_keys: vec!["outside/the/prefix", "d"],
+            stray_prefixes: vec!["elsewhere/", "no-slash", "deep/er/"],
+            page,
+        };
+        let server = runtime.block_on(HostileServer::start(bucket)).unwrap();
+        let (dir, cache) = (subject.scratch().join("mnt"), subject.scratch().join("cache"));
+        fs::create_dir_all(&dir).unwrap();
+        private_dir(&cache).unwrap();
+        let plan = MountPlan { endpoint: server.endpoint(), dir, cache, ..subject.plan().clone() };
+        let mount = plan.mount().unwrap();
+        check_hostile(mount.dir());
+        mount.unmount().unwrap();
+        fs::remove_dir_all(subject.scratch()).unwrap();
+    }
+}
+
+/// What the hostile bucket shows: every key that can be asked for, by its name and with its bytes.
+fn check_hostile(root: &Path) {
+    let files = [
+        ("zz-first", "zz-first"),
+        ("one\u{1}", "one%01"),
+        ("new\nline", "new%0Aline"),
+        ("cdata]]>", "cdata%5D%5D%3E"),
+        ("%:nul%00", "nul%00"),
+        ("bad%zz", "bad%zz"),
+        ("cut%4", "cut%4"),
+        ("%=%:..", ".."),
+        ("%:../up", "../up"),
+        ("a/%:../b", "a/../b"),
+        ("a/b", "a/b"),
+        ("%=a", "a"),
+        ("%:/%:/%=", "//"),
+        ("%:/lead", "/lead"),
+        ("latin/%=", "latin/"),
+        ("latin/ok", "latin/ok"),
+        ("sibling", "sibling"),
+    ];
+    for (path, body) in files {
+        assert_eq!(
+            fs::read_to_string(root.join(path)).unwrap_or_else(|e| panic!("{path:?}: {e}")),
+            body,
+            "{path:?} by its path"
+        );
+    }
+    let mut shown: Vec<&str> = files.iter().map(|(path, _)| path.split('/').next().unwrap()).collect();
+    // What the server adds to every listing is there by name only.
+    shown.extend(["d", "elsewhere"]);
+    shown.sort_unstable();
+    shown.dedup();
+    let mut listed = names_in(root);
+    listed.dedup();
+    assert_eq!(listed, shown);
+    assert_eq!(names_in(&root.join("latin")), ["%=", "ok"]);
+    for (path, body) in files {
+        assert_eq!(fs::read_to_string(root.join(path)).unwrap(), body, "{path:?} after the listing");
+    }
+}
+
+fn names(subject: &Subject<'_>, directory: &str) -> Vec<String> {
+    names_in(&subject.path(directory))
+}
+
+fn names_in(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
 }
 
 fn a_path_over_the_key_limit_is_refused(subject: &Subject<'_>) {

@@ -23,7 +23,7 @@ pub(super) struct Sums {
 pub(super) fn key(key: &str) -> S3Result<Key> {
     Key::parse(key).map_err(|error| match error {
         NameError::TooLong => s3_error!(KeyTooLongError),
-        NameError::Invalid | NameError::NotUtf8 => s3_error!(InvalidArgument, "not a key"),
+        NameError::Invalid => s3_error!(InvalidArgument, "not a key"),
     })
 }
 

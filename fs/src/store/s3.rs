@@ -22,8 +22,9 @@ mod upload;
 pub use config::{CredentialSource, CustomerKey, PathStyle, S3Config, Sse};
 
 use super::{
-    CompleteRequest, Condition, CopyRequest, Deleted, ETag, GetRequest, GetResponse, Headers, ListPage,
-    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
+    CompleteRequest, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest, GetResponse,
+    Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload,
+    Version,
 };
 use crate::name::Key;
 use aws_sdk_s3::Client;
@@ -68,6 +69,18 @@ impl S3Store {
 
     fn site<'a>(&'a self, op: Op, key: Option<&'a Key>) -> Site<'a> {
         Site { op, key, endpoint: &self.endpoint }
+    }
+
+    /// The answer to HEAD has no body to say what was wrong with the request. That to a GET has.
+    async fn reason(&self, site: &Site<'_>, key: &Key, refusal: Error) -> Error {
+        if refusal.kind != ErrorKind::Rejected {
+            return refusal;
+        }
+        let asked = self.client.get_object().bucket(self.bucket()).key(key.as_str()).range("bytes=0-0");
+        match asked.send().await {
+            Ok(_) => refusal,
+            Err(error) => site.convert(error),
+        }
     }
 
     /// Time limits for a request that has work to do beyond a round trip.
@@ -131,8 +144,10 @@ impl ObjectStore for S3Store {
         let site = self.site(Op::Head, Some(key));
         let request = self.client.head_object().bucket(self.bucket()).key(key.as_str());
         // Checksums are asked for without the SDK's own check: there is no body to check.
-        let answer = request.checksum_mode(ChecksumMode::Enabled).send().await;
-        response::head(&site, &answer.map_err(|error| site.convert(error))?)
+        match request.checksum_mode(ChecksumMode::Enabled).send().await {
+            Ok(answer) => response::head(&site, &answer),
+            Err(error) => Err(self.reason(&site, key, site.convert(error)).await),
+        }
     }
 
     async fn get(&self, key: &Key, request: GetRequest) -> Result<GetResponse> {

@@ -5,7 +5,8 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Attr, Content, Directory, File, Ino, Inode, Marker, Node, RemoteFile};
 use crate::meta::{self, Posix};
-use crate::store::{Condition, CopyRequest, ErrorKind, Headers};
+use crate::name::Key;
+use crate::store::{Condition, CopyRequest, ErrorKind, Headers, Version};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -112,13 +113,17 @@ impl Vfs {
     async fn set_directory(&self, ino: Ino, directory: &Directory, set: &SetAttr) -> Result<()> {
         let posix = set.apply(&directory.state.lock().posix);
         if let Some(marker) = self.table.prefix(ino)?.marker() {
-            let mut headers = match self.store.head(&marker).await {
-                Ok(info) => info.headers,
-                Err(error) if error.kind == ErrorKind::NotFound => Headers::default(),
+            let (mut headers, present) = match self.store.head(&marker).await {
+                Ok(info) => (info.headers, Some(info.version)),
+                Err(error) if error.kind == ErrorKind::NotFound => (Headers::default(), None),
                 Err(error) => return Err(error.into()),
             };
             meta::write(&posix, &mut headers);
-            self.store.put(&marker, Bytes::new(), &headers, Condition::Always).await?;
+            match present.filter(|version| version.size > 0) {
+                // A marker with bytes keeps them.
+                Some(version) => self.store.copy(copy_onto(marker, &version, headers)).await?,
+                None => self.store.put(&marker, Bytes::new(), &headers, Condition::Always).await?,
+            };
             directory.state.lock().marker = Marker::Present;
         }
         let mut state = directory.state.lock();
@@ -173,16 +178,7 @@ impl Vfs {
                 remote.object.lock().clone(),
             )));
         };
-        let request = CopyRequest {
-            from: key.clone(),
-            if_match: remote.version.etag.clone(),
-            size: remote.version.size,
-            to: key,
-            // The condition on the source is one on the destination as well: they are the same object.
-            condition: Condition::Always,
-            headers: Some(headers),
-        };
-        let version = self.store.copy(request).await?;
+        let version = self.store.copy(copy_onto(key, &remote.version, headers)).await?;
         let object = remote.object.lock().clone();
         self.published(ino, &version);
         Ok(Arc::new(RemoteFile::with_object(version, object)))
@@ -200,5 +196,18 @@ impl Vfs {
         } else {
             Err(Error::Stale("replaced by another client".into()))
         }
+    }
+}
+
+/// A copy of an object onto itself with new headers.
+fn copy_onto(key: Key, version: &Version, headers: Headers) -> CopyRequest {
+    CopyRequest {
+        from: key.clone(),
+        if_match: version.etag.clone(),
+        size: version.size,
+        to: key,
+        // The condition on the source is one on the destination as well: they are the same object.
+        condition: Condition::Always,
+        headers: Some(headers),
     }
 }

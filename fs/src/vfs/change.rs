@@ -53,10 +53,35 @@ impl Vfs {
             Err(Error::NotFound) => {}
             Err(error) => return Err(error),
         }
+        if !name.is_plain() {
+            drop(keys);
+            return self.create_odd(parent, name.as_ref(), mode, caller, flags, passthrough).await;
+        }
         let posix = self.new_posix(Kind::File, mode, caller);
         let inode = self.new_file(parent, &name, posix)?;
         let opened = self.finish_open(&inode, OpenFlags { write: true, ..flags }, passthrough)?;
         Ok((self.entry(&inode, Some(Place { parent, name })), opened))
+    }
+
+    /// Makes and opens a file whose key a server may refuse: the object is there before the file, so that the
+    /// refusal is the answer to the create and not to a close that nobody looks at.
+    async fn create_odd(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        mode: u32,
+        caller: Caller,
+        flags: OpenFlags,
+        passthrough: bool,
+    ) -> Result<(Entry, Opened)> {
+        let entry = self.make_file(parent, name, mode, caller).await?;
+        match self.open(entry.attr.ino, flags, passthrough).await {
+            Ok(opened) => Ok((entry, opened)),
+            Err(error) => {
+                self.forget(entry.attr.ino, 1);
+                Err(error)
+            }
+        }
     }
 
     fn new_posix(&self, kind: Kind, mode: u32, caller: Caller) -> Posix {
@@ -101,6 +126,7 @@ impl Vfs {
         let name = Name::parse(name)?;
         let _keys = self.namespace.read().await;
         self.must_be_free(parent, &name).await?;
+        self.must_suit_a_file(parent, &name).await?;
         let key = self.table.prefix(parent)?.key(&name)?;
         let mut headers = Headers::default();
         meta::write(&posix, &mut headers);

@@ -93,10 +93,9 @@ impl Vfs {
     /// Whether the attributes of this version are known.
     pub(super) fn is_described(&self, parent: Ino, name: &Name, version: &Version) -> bool {
         let Some(inode) = self.table.child(parent, name) else { return false };
-        inode.file().is_some_and(|file| {
-            let state = file.state.lock();
-            state.described && state.version().is_none_or(|known| known.same_bytes(version))
-        })
+        let Some(file) = inode.file() else { return self.is_fresh(&inode) };
+        let state = file.state.lock();
+        state.described && state.version().is_none_or(|known| known.same_bytes(version))
     }
 
     async fn describe_entry(&self, parent: Ino, prefix: &Prefix, name: &Name) -> Result<()> {
@@ -107,7 +106,7 @@ impl Vfs {
             Err(error) => return Err(Error::Store(error)),
         };
         self.learned(parent);
-        let known: Option<Arc<Inode>> = self.table.child(parent, name);
+        let known: Option<Arc<Inode>> = self.follow_name(parent, name);
         if known.as_ref().and_then(|inode| inode.file()).is_some_and(|file| self.refresh(file, &info)) {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use super::rename::RenameMode;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Inode, Node, Place};
-use crate::name::{Key, Name};
+use crate::name::{Key, Name, Role};
 use crate::store::{Condition, CopyRequest, Version};
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ use std::time::UNIX_EPOCH;
 impl Vfs {
     /// Swaps what stands at two places.
     pub(super) async fn exchange(&self, from: &Place, to: &Place) -> Result<()> {
+        if [from, to].iter().any(|place| place.name.role() == Role::Own) {
+            return Err(Error::Invalid("a directory keeps its own object"));
+        }
         let _all_keys = self.namespace.write().await;
         let first = self.resolve(from.parent, &from.name).await?;
         let second = self.resolve(to.parent, &to.name).await?;
@@ -115,8 +118,12 @@ impl Vfs {
         first: (&Arc<Inode>, &Place),
         second: (&Arc<Inode>, &Place),
     ) -> Result<()> {
-        let name = format!("{}{}", first.1.name.as_str(), self.aside_suffix());
-        let aside = Place { parent: first.1.parent, name: Name::parse(OsStr::new(&name))? };
+        if [first, second].iter().any(|(_, place)| place.name.role() == Role::Beside) {
+            return Err(Error::Invalid("%= is no name for a directory"));
+        }
+        let mut name = AsRef::<OsStr>::as_ref(&first.1.name).to_owned();
+        name.push(self.aside_suffix());
+        let aside = Place { parent: first.1.parent, name: Name::parse(&name)? };
         self.relocate(first.0, first.1, &aside).await?;
         let mut moved = self.relocate(second.0, second.1, first.1).await;
         if moved.is_ok() {

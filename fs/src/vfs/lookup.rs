@@ -7,7 +7,7 @@ use crate::inode::{
     Attr, Child, Content, Directory, File, FileState, Ino, Inode, Marker, Node, Place, RemoteFile,
 };
 use crate::meta::{self, Kind, Posix};
-use crate::name::{Name, Prefix};
+use crate::name::{Key, Name, NameError, Prefix, Role};
 use crate::store::{self, Depth, ErrorKind, Headers, ListRequest, ObjectInfo, Version};
 use std::ffi::OsStr;
 use std::sync::Arc;
@@ -129,7 +129,25 @@ impl Vfs {
         known: Option<&Inode>,
     ) -> Result<Option<Found>> {
         let prefix = self.table.prefix(parent)?;
-        let key = prefix.key(name)?;
+        let key = match prefix.key(name) {
+            Ok(key) => Some(key),
+            // Only directories have an empty component.
+            Err(NameError::Invalid) => None,
+            Err(error) => return Err(error.into()),
+        };
+        match name.role() {
+            Role::Entry => {}
+            Role::Own => {
+                let own = self.ask_file(key.as_ref()).await?;
+                return Ok(own.filter(|found| matches!(found, Found::File(info) if info.version.size > 0)));
+            }
+            Role::Beside => {
+                let entry = prefix.dir(&name.other()?)?;
+                let (file, directory) =
+                    tokio::join!(self.ask_file(key.as_ref()), self.ask_directory(Some(&entry)));
+                return Ok(file?.filter(|_| matches!(directory, Ok(Some(_)))));
+            }
+        }
         // A key of full length has no room for the `/` of a directory.
         let inner = prefix.dir(name).ok();
         let listed = self.fresh_listing(directory).and_then(|listing| listing.entry(name));
@@ -142,27 +160,34 @@ impl Vfs {
         if likely_directory && let Some(found) = self.ask_directory(inner.as_ref()).await? {
             return Ok(Some(found));
         }
-        if !likely_directory && directory.state.lock().large {
-            let (file, found) = tokio::join!(self.store.head(&key), self.ask_directory(inner.as_ref()));
-            return Ok(self.file_found(file)?.or(found?));
+        if likely_directory || listed.is_some() || known.is_some() {
+            return self.ask_file(key.as_ref()).await;
         }
-        if let Some(found) = self.file_found(self.store.head(&key).await)? {
-            return Ok(Some(found));
-        }
-        if likely_directory {
-            return Ok(None);
-        }
-        // One page of the parent answers for all its names, if the parent fits on a page.
-        match self.small_listing(parent).await?.map(|listing| listing.entry(name)) {
-            Some(None | Some(Child::Object(_))) => Ok(None),
-            Some(Some(Child::Directory)) | None => self.ask_directory(inner.as_ref()).await,
+        // That there is an object says nothing of keys below it: both are asked for at once. One page of the parent
+        // answers for all its names, if the parent fits on a page.
+        let as_directory = async {
+            match self.small_listing(parent).await?.map(|listing| listing.entry(name)) {
+                Some(None | Some(Child::Object(_))) => Ok(None),
+                Some(Some(Child::Directory)) | None => self.ask_directory(inner.as_ref()).await,
+            }
+        };
+        let (file, directory) = tokio::join!(self.ask_file(key.as_ref()), as_directory);
+        match (file?, directory) {
+            (file, Ok(directory)) => Ok(directory.or(file)),
+            // Who may not list can still open what he knows.
+            (Some(file), Err(error)) => {
+                tracing::debug!(%error, name = %name, "taken for a file without a listing");
+                Ok(Some(file))
+            }
+            (None, Err(error)) => Err(error),
         }
     }
 
-    fn file_found(&self, head: store::Result<ObjectInfo>) -> Result<Option<Found>> {
-        match head {
+    async fn ask_file(&self, key: Option<&Key>) -> Result<Option<Found>> {
+        let Some(key) = key else { return Ok(None) };
+        match self.store.head(key).await {
             Ok(info) => Ok(Some(Found::File(Box::new(info)))),
-            Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
+            Err(error) if is_absent(&error) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
@@ -175,7 +200,7 @@ impl Vfs {
                     let posix = meta::read(&info.headers, &info.version, Kind::Directory, &self.defaults());
                     return Ok(Some(Found::Directory { posix, marker: Marker::Present }));
                 }
-                Err(error) if error.kind == ErrorKind::NotFound => {}
+                Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -189,8 +214,11 @@ impl Vfs {
     /// Whether the bucket has any key below `prefix`, its marker included.
     pub(super) async fn has_keys(&self, prefix: &Prefix) -> store::Result<bool> {
         let request = ListRequest { prefix: prefix.clone(), depth: Depth::Subtree, after: None, limit: 1 };
-        let page = self.store.list(request).await?;
-        Ok(!page.objects.is_empty() || page.unusable > 0)
+        match self.store.list(request).await {
+            Ok(page) => Ok(!page.objects.is_empty() || page.unusable > 0),
+            Err(error) if is_absent(&error) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The store has nothing there any more. Open files and local changes live on without the name.
@@ -206,6 +234,10 @@ impl Vfs {
     }
 
     fn place_found(&self, parent: Ino, name: &Name, known: Option<Arc<Inode>>, found: Found) -> Arc<Inode> {
+        let known = match &found {
+            Found::File(_) => self.follow_name(parent, name),
+            Found::Directory { .. } => known,
+        };
         if let Some(inode) = known {
             match (&inode.node, &found) {
                 (Node::Directory(directory), Found::Directory { posix, marker }) => {
@@ -260,6 +292,7 @@ impl Vfs {
     }
 
     pub(super) fn insert_directory(&self, place: Place, posix: Posix, marker: Marker) -> Arc<Inode> {
+        self.step_aside(&place);
         let directory = Directory::new(posix, marker, clock::instant());
         self.table.insert(place, |ino| Inode { ino, node: Node::Directory(directory) })
     }
@@ -274,6 +307,11 @@ impl Vfs {
         let file = File::new(FileState::new(posix, ctime, headers, content, described));
         self.table.insert(place, |ino| Inode { ino, node: Node::File(Box::new(file)) })
     }
+}
+
+/// Whether the store says for certain that there is nothing: it may also say that there cannot be.
+fn is_absent(error: &store::Error) -> bool {
+    matches!(error.kind, ErrorKind::NotFound | ErrorKind::InvalidName | ErrorKind::NameTooLong)
 }
 
 /// What is known of a file that gets an inode.

@@ -1,6 +1,7 @@
 //! Reading directories: listings page by page, merged with what only this mount knows.
 
 use super::Vfs;
+use super::entries::{self, Entries};
 use super::handle::{DirHandle, Handle};
 use super::lookup::Description;
 use super::recall::{Recollection, Worth};
@@ -10,8 +11,8 @@ use crate::inode::{
     Attr, Child, Content, Directory, Ino, Inode, LISTING_MAX_ENTRIES, Listing, Marker, Node, Place,
 };
 use crate::name::{Name, Prefix};
-use crate::store::{Depth, ListCursor, ListPage, ListRequest};
-use std::collections::BTreeMap;
+use crate::store::{Depth, ListCursor, ListPage, ListRequest, Listed};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,6 +62,8 @@ pub struct DirStream {
     /// Position of `entries[0]`.
     base: u64,
     source: Source,
+    /// Objects that may have to stand beside a directory of the next page.
+    held: Vec<Listed>,
     started: Option<Instant>,
     changes: u64,
     /// What is left of the note on the directory.
@@ -153,7 +156,16 @@ impl Vfs {
     /// The entry as it is now: what is known here goes before what the listing said.
     fn entry_kind(&self, parent: Ino, name: &Name, child: &Child) -> Option<EntryKind> {
         let place = || Place { parent, name: name.clone() };
-        let inode = match (self.table.child(parent, name), child) {
+        let known = match child {
+            // What this mount knows better than the listing shows under its own name.
+            Child::Object(_) if self.is_known_without_mark(parent, name) => return None,
+            Child::Object(_) => match self.table.child(parent, name) {
+                Some(inode) if self.is_fresh(&inode) => Some(inode),
+                stale => self.follow_name(parent, name).or(stale),
+            },
+            Child::Directory => self.table.child(parent, name),
+        };
+        let inode = match (known, child) {
             (Some(inode), Child::Directory) if inode.directory().is_some() => inode,
             (Some(inode), Child::Object(version)) if self.shows(&inode, version) => inode,
             (Some(inode), _) if self.is_fresh(&inode) => inode,
@@ -208,11 +220,14 @@ impl Vfs {
         let page = self.store.list(request).await?;
         stream.source = page.next.clone().map_or(Source::Ended, Source::More);
         self.note_marker(directory, &prefix, &page);
-        let fetched = children(&prefix, page);
+        let page = entries::of_page(&prefix, std::mem::take(&mut stream.held), page);
+        self.log_unusable(directory, &prefix, page.unusable);
+        stream.held = page.held;
+        let fetched: Vec<_> = page.entries.into_iter().collect();
         self.describe_page(inode.ino, &mut stream.recollection, &fetched).await?;
         stream.entries.extend(fetched);
         if matches!(stream.source, Source::Ended) {
-            self.keep_listing(directory, stream);
+            self.keep_listing(inode.ino, directory, &prefix, stream);
             self.add_local(inode.ino, stream);
         }
         if stream.entries.len() > LISTING_MAX_ENTRIES {
@@ -230,21 +245,31 @@ impl Vfs {
         if local.is_empty() {
             return;
         }
-        let shown: std::collections::HashSet<Name> =
-            stream.entries.iter().map(|(name, _)| name.clone()).collect();
+        let shown: HashSet<Name> = stream.entries.iter().map(|(name, _)| name.clone()).collect();
         for (name, inode) in local.into_iter().filter(|(name, _)| !shown.contains(name)) {
             let version = inode.file().and_then(|file| file.state.lock().version().cloned());
             stream.entries.push((name, Child::Object(version.unwrap_or_else(absent_version))));
         }
     }
 
-    /// Keeps a listing that is complete and that no change made here has overtaken.
-    fn keep_listing(&self, directory: &Directory, stream: &DirStream) {
-        let Some(started) = stream.started else { return };
-        if stream.base > 0 || directory.state.lock().changes != stream.changes {
+    /// Keeps a listing that is complete and that no change made here has overtaken. What a server without order has
+    /// made an object beside a directory only on a later page is shown at the end.
+    fn keep_listing(&self, ino: Ino, directory: &Directory, prefix: &Prefix, stream: &mut DirStream) {
+        let Some(started) = stream.started.filter(|_| stream.base == 0) else { return };
+        let mut entries = Entries::new();
+        for (name, child) in stream.entries.iter().cloned() {
+            if entries::put(&mut entries, name, child).is_err() {
+                self.log_unusable(directory, prefix, 1);
+            }
+        }
+        let shown: HashSet<&Name> = stream.entries.iter().map(|(name, _)| name).collect();
+        let late = entries.iter().filter(|(name, _)| !shown.contains(name));
+        let late: Vec<_> = late.map(|(name, child)| (name.clone(), child.clone())).collect();
+        if directory.state.lock().changes != stream.changes {
             return;
         }
-        let entries: BTreeMap<_, _> = stream.entries.iter().cloned().collect();
+        late.iter().for_each(|(name, _)| drop(self.follow_name(ino, name)));
+        stream.entries.extend(late);
         directory.state.lock().large = entries.len() > usize::from(PAGE);
         *directory.listing.lock() = Some(Arc::new(Listing::new(entries, started)));
     }
@@ -253,6 +278,13 @@ impl Vfs {
         let marker = prefix.marker();
         if page.objects.iter().any(|listed| Some(&listed.key) == marker.as_ref()) {
             directory.state.lock().marker = Marker::Present;
+        }
+    }
+
+    /// Keys that are there and cannot be shown: said once for each directory.
+    fn log_unusable(&self, directory: &Directory, prefix: &Prefix, count: usize) {
+        if count > 0 && !std::mem::replace(&mut directory.state.lock().unusable_logged, true) {
+            tracing::warn!(%prefix, count, "keys that no file name can show are left out");
         }
     }
 
@@ -269,6 +301,10 @@ impl Vfs {
         if let Some(listing) = self.fresh_listing(directory) {
             return Ok(Some(listing));
         }
+        let _turn = directory.listing_turn.lock().await;
+        if let Some(listing) = self.fresh_listing(directory) {
+            return Ok(Some(listing));
+        }
         let (started, changes) = (clock::instant(), directory.state.lock().changes);
         let prefix = self.table.prefix(ino)?;
         if directory.state.lock().large {
@@ -282,7 +318,9 @@ impl Vfs {
             directory.state.lock().large = true;
             return Ok(None);
         }
-        let listing = Arc::new(Listing::new(children(&prefix, page).into_iter().collect(), started));
+        let page = entries::of_page(&prefix, Vec::new(), page);
+        self.log_unusable(directory, &prefix, page.unusable);
+        let listing = Arc::new(Listing::new(page.entries, started));
         if directory.state.lock().changes == changes {
             *directory.listing.lock() = Some(Arc::clone(&listing));
         }
@@ -305,24 +343,6 @@ impl Vfs {
             }
         }
     }
-}
-
-/// Entries of one page, directories and files merged in the order of their names. A directory hides an object
-/// of the same name. Keys with components that no file can have are not shown.
-fn children(prefix: &Prefix, page: ListPage) -> Vec<(Name, Child)> {
-    let name = |key: &str| Name::parse(OsStr::new(key.strip_prefix(prefix.as_str())?)).ok();
-    let mut entries: BTreeMap<Name, Child> = page
-        .objects
-        .into_iter()
-        .filter_map(|listed| Some((name(listed.key.as_str())?, Child::Object(listed.version))))
-        .collect();
-    for inner in &page.prefixes {
-        let text = inner.as_str();
-        if let Some(name) = name(text.strip_suffix('/').unwrap_or(text)) {
-            entries.insert(name, Child::Directory);
-        }
-    }
-    entries.into_iter().collect()
 }
 
 /// Whether the bucket may not show the inode yet: a new file. Directories made here have a marker.

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What was known of a directory's objects, by name.
+/// What was known of a directory's objects, by name. Names that are no UTF-8 are not noted.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Recollection {
     objects: HashMap<String, Known>,
@@ -50,7 +50,7 @@ impl Vfs {
     pub(super) fn recall(&self, parent: Ino, from: &mut Recollection, page: &[(Name, Child)]) {
         for (name, child) in page {
             let Child::Object(version) = child else { continue };
-            let Some(known) = from.objects.remove(name.as_str()) else { continue };
+            let Some(known) = name.as_str().and_then(|name| from.objects.remove(name)) else { continue };
             if known.describes(version) && !self.is_described(parent, name, version) {
                 let posix = meta::read(&known.headers, version, Kind::File, &self.defaults());
                 let place = Place { parent, name: name.clone() };
@@ -69,12 +69,12 @@ impl Vfs {
         let latest = clock::now() - self.options.note_after;
         let mut objects = self.recollection(inode.ino).objects;
         for (name, child) in self.table.children(inode.ino) {
-            if let Some(known) = known(&child, latest) {
-                objects.insert(name.as_str().to_owned(), known);
+            if let (Some(name), Some(known)) = (name.as_str(), known(&child, latest)) {
+                objects.insert(name.to_owned(), known);
             }
         }
         if let Some(listing) = directory.listing.lock().clone() {
-            objects.retain(|name, _| listing.entry(name.as_str()).is_some());
+            objects.retain(|name, _| listing.entry(name.as_bytes()).is_some());
         }
         let enough = match worth {
             Worth::IfMuchIsNew => learned as usize >= objects.len() / 8,

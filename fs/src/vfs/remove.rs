@@ -5,7 +5,7 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Content, Ino, Inode, Marker};
 use crate::name::{Key, Name};
-use crate::store::{Depth, ErrorKind, ListRequest};
+use crate::store::{Depth, ErrorKind, ListRequest, Listed};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ impl Vfs {
         let _commit = file.commit.lock().await;
         self.keep_readable(&inode).await?;
         if in_bucket(&inode) {
-            self.delete_one(&self.table.prefix(parent)?.key(&name)?).await?;
+            self.delete_file(&name, &self.table.prefix(parent)?.key(&name)?).await?;
         }
         self.table.remove(inode.ino);
         self.entry_changed(parent, &name, None);
@@ -42,11 +42,12 @@ impl Vfs {
         }
         self.table.remove(inode.ino);
         self.entry_changed(parent, &name, None);
+        self.uncover(parent, &name);
         self.touch_directory(parent);
         self.keep_directory(parent).await
     }
 
-    /// Empty here and in the bucket, but for the marker.
+    /// Empty here and in the bucket, but for an empty marker.
     pub(super) async fn must_be_empty(&self, inode: &Arc<Inode>) -> Result<()> {
         let staged = |(_, inode): &(Name, Arc<Inode>)| {
             inode.file().is_some_and(|file| matches!(file.state.lock().content, Content::Staged(_)))
@@ -58,7 +59,8 @@ impl Vfs {
         let request = ListRequest { prefix: prefix.clone(), depth: Depth::Subtree, after: None, limit: 2 };
         let page = self.store.list(request).await?;
         let marker = prefix.marker();
-        let others = page.objects.iter().filter(|listed| Some(&listed.key) != marker.as_ref()).count();
+        let is_marker = |listed: &&Listed| Some(&listed.key) == marker.as_ref() && listed.version.size == 0;
+        let others = page.objects.iter().filter(|listed| !is_marker(listed)).count();
         if others + page.unusable > 0 { Err(Error::NotEmpty) } else { Ok(()) }
     }
 

@@ -40,6 +40,7 @@ impl Vfs {
         match &inode.node {
             Node::File(_) => {
                 let _keys = self.namespace.read().await;
+                self.must_suit_a_file(to.parent, &to.name).await?;
                 let target = self.rename_target(&inode, &to, mode).await?;
                 self.rename_file(&inode, &from, &to, target, mode).await?;
                 self.renamed(&from, &to).await
@@ -111,7 +112,7 @@ impl Vfs {
                     headers: None,
                 };
                 let version = self.store.copy(request).await?;
-                self.delete_one(&old_key).await?;
+                self.delete_file(&from.name, &old_key).await?;
                 self.moved_copy(inode, &remote, version.clone());
                 self.table.rename(inode.ino, to.clone());
                 self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
@@ -119,6 +120,9 @@ impl Vfs {
             Content::Staged(_) => {
                 // Uploaded once, under its last name; the old object goes when the new one is there.
                 let had_object = in_bucket(inode);
+                if !to.name.is_plain() {
+                    self.must_take(&new_key).await?;
+                }
                 if let Content::Staged(stage) = &mut file.state.lock().content {
                     stage.base = replaced;
                     stage.committed = None;
@@ -126,7 +130,8 @@ impl Vfs {
                 }
                 self.table.rename(inode.ino, to.clone());
                 if had_object {
-                    self.commit_renamed(inode, &old_key).await?;
+                    self.commit(inode).await?;
+                    self.delete_file(&from.name, &old_key).await?;
                 }
             }
         }
@@ -134,11 +139,6 @@ impl Vfs {
             tracing::debug!(replaced = target.ino.0, "renamed over");
         }
         Ok(())
-    }
-
-    async fn commit_renamed(&self, inode: &Inode, old_key: &crate::name::Key) -> Result<()> {
-        self.commit(inode).await?;
-        self.delete_one(old_key).await
     }
 
     /// The file's bytes are now another object's.
@@ -154,6 +154,7 @@ impl Vfs {
     /// Both directories have changed.
     async fn renamed(&self, from: &Place, to: &Place) -> Result<()> {
         self.entry_changed(from.parent, &from.name, None);
+        self.uncover(from.parent, &from.name);
         self.touch_directory(from.parent);
         self.touch_directory(to.parent);
         self.keep_directory(from.parent).await

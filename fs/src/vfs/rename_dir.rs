@@ -17,7 +17,11 @@ impl Vfs {
         let new = self.table.prefix(to.parent)?.dir(&to.name)?;
         let listed = self.subtree(&old).await?;
         let parallel = self.options.max_requests.max(1);
-        let copies: Vec<_> = listed.iter().map(|object| self.copy_below(object, &old, &new)).collect();
+        // A key that gets too long is found before anything is copied.
+        let targets = listed.iter().map(|object| moved(&object.key, &old, &new));
+        let targets = targets.collect::<Result<Vec<Key>>>()?;
+        let pairs = listed.iter().zip(targets);
+        let copies: Vec<_> = pairs.map(|(object, to)| self.copy_below(object, to)).collect();
         let copies: HashMap<Key, Version> =
             stream::iter(copies).buffer_unordered(parallel).try_collect().await?;
         let keys: Vec<Key> = listed.into_iter().map(|object| object.key).collect();
@@ -52,13 +56,12 @@ impl Vfs {
         }
     }
 
-    async fn copy_below(&self, object: &Listed, old: &Prefix, new: &Prefix) -> Result<(Key, Version)> {
-        let rest = object.key.as_str().strip_prefix(old.as_str()).ok_or(Error::Internal("a key outside"))?;
+    async fn copy_below(&self, object: &Listed, to: Key) -> Result<(Key, Version)> {
         let request = CopyRequest {
             from: object.key.clone(),
             if_match: object.version.etag.clone(),
             size: object.version.size,
-            to: Key::parse(&format!("{}{rest}", new.as_str()))?,
+            to,
             condition: Condition::Always,
             headers: None,
         };
@@ -115,6 +118,12 @@ impl Vfs {
             tracing::warn!(%key, %error, "staged file keeps its old label");
         }
     }
+}
+
+/// The key that an object below `old` has below `new`.
+fn moved(key: &Key, old: &Prefix, new: &Prefix) -> Result<Key> {
+    let rest = key.as_str().strip_prefix(old.as_str()).ok_or(Error::Internal("a key outside"))?;
+    Ok(Key::parse(&format!("{}{rest}", new.as_str()))?)
 }
 
 /// A staged file now rests on the copy of its base.

@@ -1,5 +1,6 @@
 //! The file system on the memory store, without a kernel.
 
+mod names;
 mod requests;
 mod versions;
 
@@ -30,7 +31,11 @@ impl World {
 
     /// A lifetime of zero asks the store for everything anew.
     pub(super) fn with_ttl(attr_ttl: Duration) -> Self {
-        let memory = MemoryStore::with_options(MemoryOptions::default());
+        Self::on(MemoryStore::with_options(MemoryOptions::default()), attr_ttl)
+    }
+
+    /// On a store with other limits.
+    pub(super) fn on(memory: MemoryStore, attr_ttl: Duration) -> Self {
         let store = Arc::new(ObserveStore::new(Arc::new(memory)));
         let dir = tempfile::tempdir().expect("a temporary directory");
         let vfs = mount(&store, &dir.path().join("cache"), attr_ttl);

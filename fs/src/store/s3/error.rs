@@ -3,7 +3,7 @@
 //! The code of the answer decides, the status where there is none (HEAD has no body). Messages name the endpoint
 //! when it was not reached, and never hold a header or a secret.
 
-use crate::name::Key;
+use crate::name::{Key, NAME_MAX};
 use crate::store::{Error, ErrorKind, Op};
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
@@ -63,6 +63,12 @@ impl Site<'_> {
             }
             _ => (ErrorKind::Unavailable, deepest(&error)),
         };
+        // Servers that keep objects as files give one code for a segment that is odd and one that is too long.
+        let kind = if kind == ErrorKind::InvalidName && self.key.is_some_and(has_long_segment) {
+            ErrorKind::NameTooLong
+        } else {
+            kind
+        };
         Error { kind, op: self.op, key: self.key.cloned(), message, source: Some(Box::new(error)) }
     }
 
@@ -72,6 +78,10 @@ impl Site<'_> {
             self.endpoint
         )
     }
+}
+
+fn has_long_segment(key: &Key) -> bool {
+    key.as_str().split('/').any(|segment| segment.len() > NAME_MAX)
 }
 
 /// The message at the end of the chain of causes: the one that says what happened.
@@ -97,7 +107,9 @@ pub(super) fn kind(code: Option<&str>, status: u16) -> ErrorKind {
         "SignatureDoesNotMatch" => ErrorKind::Credentials,
         "KeyTooLongError" | "KeyTooLong" => ErrorKind::NameTooLong,
         "XMinioInvalidObjectName"
+        | "XMinioInvalidResourceName"
         | "InvalidObjectName"
+        | "InvalidURI"
         | "XMinioObjectExistsAsDirectory"
         | "XMinioParentIsObject" => ErrorKind::InvalidName,
         "QuotaExceeded" | "XMinioAdminBucketQuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage" => {
@@ -157,6 +169,7 @@ mod tests {
             (Some("InvalidAccessKeyId"), 403, ErrorKind::Credentials),
             (Some("KeyTooLongError"), 400, ErrorKind::NameTooLong),
             (Some("XMinioInvalidObjectName"), 400, ErrorKind::InvalidName),
+            (Some("XMinioInvalidResourceName"), 400, ErrorKind::InvalidName),
             (Some("XMinioStorageFull"), 507, ErrorKind::Full),
             (Some("InvalidObjectState"), 403, ErrorKind::Archived),
             (Some("NotImplemented"), 501, ErrorKind::Unsupported),

@@ -35,31 +35,37 @@ pub(super) async fn list(store: &S3Store, request: ListRequest) -> Result<ListPa
         .send()
         .await
         .map_err(|error| site.convert(error))?;
-    let mut page = page(&site, &answer, &request.prefix)?;
+    let mut page = page(&site, &answer, &request)?;
     page.next = next(&site, &answer, token.as_deref())?;
-    if page.unusable > 0 {
-        tracing::warn!(prefix = %request.prefix, count = page.unusable, "keys that cannot be files are left out");
-    }
     Ok(page)
 }
 
-fn page(site: &Site<'_>, answer: &ListObjectsV2Output, prefix: &Prefix) -> Result<ListPage> {
+/// What of the answer is below the prefix. What is not was not asked for and is dropped; what is and cannot be a key
+/// is counted, so that it does not hide the others.
+fn page(site: &Site<'_>, answer: &ListObjectsV2Output, request: &ListRequest) -> Result<ListPage> {
+    let prefix = request.prefix.as_str();
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
+    // Text below the prefix, `None` if it cannot be used.
+    let inside = |text: &str, end: &str| {
+        let bytes = decode(text, encoded);
+        let rest = bytes.strip_prefix(prefix.as_bytes())?;
+        let plain = match request.depth {
+            Depth::Directory => !rest.strip_suffix(end.as_bytes()).is_none_or(|rest| rest.contains(&b'/')),
+            Depth::Subtree => true,
+        };
+        Some(String::from_utf8(bytes).ok().filter(|_| plain))
+    };
     let mut page = ListPage::default();
     for object in answer.contents() {
-        let key = decode(object.key().unwrap_or_default(), encoded);
-        if key.as_ref().is_some_and(|key| !key.starts_with(prefix.as_str())) {
-            return Err(site.corrupt("the listing holds keys outside its prefix"));
-        }
+        let Some(key) = inside(object.key().unwrap_or_default(), "") else { continue };
         match key.and_then(|key| Key::parse(&key).ok()) {
             Some(key) => page.objects.push(Listed { version: version(site, object)?, key }),
             None => page.unusable += 1,
         }
     }
     for common in answer.common_prefixes() {
-        let text = decode(common.prefix().unwrap_or_default(), encoded);
-        let usable = text.filter(|text| text.ends_with('/') && text.starts_with(prefix.as_str()));
-        match usable.and_then(|text| Prefix::parse(&text).ok()) {
+        let Some(text) = inside(common.prefix().unwrap_or_default(), "/") else { continue };
+        match text.and_then(|text| Prefix::parse(&text).ok()) {
             Some(prefix) => page.prefixes.push(prefix),
             None => page.unusable += 1,
         }
@@ -89,14 +95,9 @@ fn next(site: &Site<'_>, answer: &ListObjectsV2Output, token: Option<&str>) -> R
     }
 }
 
-/// The text behind `encoding-type=url`: a query's encoding, where `+` is a space. `None` if it is no UTF-8.
-fn decode(text: &str, encoded: bool) -> Option<String> {
-    if !encoded {
-        return Some(text.to_owned());
-    }
-    let spaced = text.replace('+', " ");
-    let decoded = percent_decode_str(&spaced).decode_utf8().ok()?;
-    Some(decoded.into_owned())
+/// The bytes behind `encoding-type=url`: a query's encoding, where `+` is a space.
+fn decode(text: &str, encoded: bool) -> Vec<u8> {
+    if encoded { percent_decode_str(&text.replace('+', " ")).collect() } else { text.as_bytes().to_vec() }
 }
 
 #[cfg(test)]
@@ -105,8 +106,8 @@ mod tests {
 
     #[test]
     fn keys_are_decoded_once_and_only_if_they_are_encoded() {
-        assert_eq!(decode("a+b%2Bc%2520%01", true).as_deref(), Some("a b+c%20\u{1}"));
-        assert_eq!(decode("a+b%2B", false).as_deref(), Some("a+b%2B"));
-        assert_eq!(decode("%ff", true), None);
+        assert_eq!(decode("a+b%2Bc%2520%01", true), b"a b+c%20\x01");
+        assert_eq!(decode("a+b%2B", false), b"a+b%2B");
+        assert_eq!(decode("%ff%4%zz", true), b"\xff%4%zz");
     }
 }

@@ -23,11 +23,35 @@ async fn reading_a_known_small_file_is_one_get() {
 }
 
 #[tokio::test]
-async fn opening_an_unknown_file_never_lists() {
+async fn unknown_files_of_a_directory_cost_one_listing_beside_their_heads() {
     let world = World::new();
-    world.put("f", "x").await;
+    for name in ["f", "g", "h"] {
+        world.put(name, "x").await;
+    }
     let read = async { drop(world.read_file("f").await.expect("read")) };
-    assert_eq!(cost(&world, read).await, [(Op::Head, 1), (Op::Get, 1)]);
+    assert_eq!(cost(&world, read).await, [(Op::Head, 1), (Op::Get, 1), (Op::List, 1)]);
+    let others = async {
+        for name in ["g", "h"] {
+            world.read_file(name).await.expect("read");
+        }
+    };
+    assert_eq!(cost(&world, others).await, [(Op::Head, 2), (Op::Get, 2)]);
+}
+
+#[tokio::test]
+async fn many_first_lookups_at_once_share_one_listing() {
+    let world = World::new();
+    let lookups = async {
+        let root = world.vfs.table.inode(Ino::ROOT).expect("the root");
+        let turn = root.directory().expect("a directory").listing_turn.lock().await;
+        let names: Vec<String> = (0..20).map(|index| format!("missing-{index}")).collect();
+        let lookups = names.iter().map(|name| world.vfs.lookup(Ino::ROOT, OsStr::new(name)));
+        let mut lookups = std::pin::pin!(futures::future::join_all(lookups));
+        assert!(futures::poll!(&mut lookups).is_pending(), "each asks for the listing");
+        drop(turn);
+        assert!(lookups.await.iter().all(Result::is_err));
+    };
+    assert_eq!(cost(&world, lookups).await, [(Op::Head, 20), (Op::List, 1)]);
 }
 
 #[tokio::test]
