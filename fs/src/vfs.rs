@@ -25,6 +25,7 @@ mod settle;
 mod space;
 mod stage;
 mod write;
+mod xattr;
 
 pub use attr::SetAttr;
 pub use handle::{DirHandle, FileHandle, Handle};
@@ -34,6 +35,7 @@ pub use readdir::{DirEntry, EntryKind, Lookups};
 pub use rename::RenameMode;
 pub use settle::DrainReport;
 pub use space::{Allocate, Seek, Space};
+pub use xattr::XattrMode;
 
 use crate::clock;
 use crate::error::{Error, Result};
@@ -41,7 +43,7 @@ use crate::inode::{Directory, Ino, Inode, Marker, Node, Table};
 use crate::meta::Defaults;
 use crate::name::Prefix;
 use crate::read::{Fetcher, FetcherOptions};
-use crate::store::ObjectStore;
+use crate::store::{Headers, ObjectStore};
 use crate::write::Uploader;
 use handle::HandleTable;
 use std::sync::Arc;
@@ -56,6 +58,8 @@ pub struct Caller {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Permission bits that it takes from what it makes.
+    pub umask: u32,
 }
 
 /// Settings of one mount.
@@ -63,14 +67,8 @@ pub struct Caller {
 pub struct Options {
     /// The keys that are shown.
     pub prefix: Prefix,
-    /// Owner of what has no owner.
-    pub uid: u32,
-    /// Group of what has no group.
-    pub gid: u32,
-    /// Permission bits of files without metadata.
-    pub file_mode: u32,
-    /// Permission bits of directories without metadata.
-    pub dir_mode: u32,
+    /// Mode and owner of what has none.
+    pub defaults: Defaults,
     /// Refuse every change.
     pub read_only: bool,
     /// How long an answer of the store is believed.
@@ -129,8 +127,10 @@ impl Vfs {
     /// Puts a mount together; asks the store nothing.
     pub fn new(parts: VfsParts) -> Arc<Self> {
         let VfsParts { store, cache, bucket, options, runtime } = parts;
-        let defaults = Self::defaults_of(&options);
-        let root = Directory::new(defaults.directory(clock::now()), Marker::Present, clock::instant());
+        let posix = options.defaults.directory(clock::now());
+        // The root of a bucket has no marker; that of a prefix is asked when the kernel first looks.
+        let marker = options.prefix.marker().map_or(Marker::Present, |_| Marker::Unknown);
+        let root = Directory::new(posix, Headers::default(), marker, clock::instant());
         let table = Table::new(options.prefix.clone(), Inode { ino: Ino::ROOT, node: Node::Directory(root) });
         let window_max = WINDOW_MAX.min(options.memory_limit / 2).max(options.part_size);
         let fetch = FetcherOptions { unit: WHOLE_MAX, window_max };
@@ -158,15 +158,6 @@ impl Vfs {
     /// Takes look-ups back.
     pub fn forget(&self, ino: Ino, count: u64) {
         self.table.forget(ino, count);
-    }
-
-    fn defaults(&self) -> Defaults {
-        Self::defaults_of(&self.options)
-    }
-
-    fn defaults_of(options: &Options) -> Defaults {
-        let Options { uid, gid, file_mode, dir_mode, .. } = *options;
-        Defaults { uid, gid, file_mode, dir_mode }
     }
 
     fn writable(&self) -> Result<()> {
