@@ -58,7 +58,7 @@ impl World {
     /// The bucket after this mount has ended, mounted again with its cache.
     pub(super) async fn again(&self) -> Arc<Vfs> {
         assert!(self.vfs.drain().await.failed.is_empty());
-        mount(&self.store, &self.dir.path().join("cache"), Duration::ZERO)
+        mount(&self.store, &self.dir.path().join("cache"), Duration::ZERO, Attributes::Keep)
     }
 
     pub(super) fn counts(&self) -> Counts {
