@@ -261,3 +261,26 @@ async fn a_listing_that_a_look_up_left_behind_tells_the_kinds() {
     other.readdir(fh, 0, Lookups::NotCounted, take).await.expect("readdir");
     assert_eq!(kinds, [Kind::Fifo]);
 }
+
+#[tokio::test]
+async fn a_change_of_a_program_takes_its_capabilities() {
+    let world = World::new();
+    let name = OsStr::new("security.capability");
+    let changes: [SetAttr; 2] =
+        [SetAttr { size: Some(1), ..SetAttr::default() }, SetAttr { uid: Some(5), ..SetAttr::default() }];
+    let ino = world.write_file("f", b"program").await;
+    for change in changes {
+        world.vfs.setxattr(ino, name, b"caps", XattrMode::Any, CALLER).await.expect("setcap");
+        assert_eq!(world.vfs.getxattr(ino, name).await.expect("kept"), b"caps");
+        world.vfs.setattr(ino, change).await.expect("change");
+        assert!(matches!(world.vfs.getxattr(ino, name).await, Err(Error::NoAttribute)), "{change:?}");
+    }
+    world.vfs.setxattr(ino, name, b"caps", XattrMode::Any, CALLER).await.expect("setcap");
+    let opened = world.vfs.open(ino, WRITE, true).await.expect("open");
+    assert!(!matches!(opened.serve, Serve::Passthrough(_)), "the kernel must tell of writes");
+    world.vfs.write(opened.fh, 0, b"other").expect("write");
+    world.close(opened.fh).await;
+    let other = world.elsewhere();
+    let there = lookup(&other, "f").await.expect("there");
+    assert!(matches!(other.getxattr(there, name).await, Err(Error::NoAttribute)));
+}
