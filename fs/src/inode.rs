@@ -46,7 +46,7 @@ pub struct Inode {
 #[derive(Debug)]
 pub enum Node {
     /// A directory.
-    Directory(Directory),
+    Directory(Box<Directory>),
     /// A regular file or a symbolic link.
     File(Box<File>),
 }

@@ -131,7 +131,10 @@ impl Vfs {
         // The root of a bucket has no marker; that of a prefix is asked when the kernel first looks.
         let marker = options.prefix.marker().map_or(Marker::Present, |_| Marker::Unknown);
         let root = Directory::new(posix, Headers::default(), marker, clock::instant());
-        let table = Table::new(options.prefix.clone(), Inode { ino: Ino::ROOT, node: Node::Directory(root) });
+        let table = Table::new(
+            options.prefix.clone(),
+            Inode { ino: Ino::ROOT, node: Node::Directory(Box::new(root)) },
+        );
         let window_max = WINDOW_MAX.min(options.memory_limit / 2).max(options.part_size);
         let fetch = FetcherOptions { unit: WHOLE_MAX, window_max };
         let parallel = options.max_requests.clamp(1, 16);

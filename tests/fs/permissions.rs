@@ -227,19 +227,19 @@ fn a_change_of_mode_moves_ctime_alone(subject: &Subject<'_>) {
 
 fn a_directory_moves_with_its_entries(subject: &Subject<'_>) {
     fs::create_dir(subject.path("d")).unwrap();
-    let steps: [(&str, fn(&Subject<'_>)); 5] = [
-        ("create", |subject| fs::write(subject.path("d/f"), b"f").unwrap()),
-        ("rename", |subject| fs::rename(subject.path("d/f"), subject.path("d/g")).unwrap()),
-        ("unlink", |subject| fs::remove_file(subject.path("d/g")).unwrap()),
-        ("mkdir", |subject| fs::create_dir(subject.path("d/e")).unwrap()),
-        ("rmdir", |subject| fs::remove_dir(subject.path("d/e")).unwrap()),
+    let steps: [fn(&Subject<'_>); 5] = [
+        |subject| fs::write(subject.path("d/f"), b"f").unwrap(),
+        |subject| fs::rename(subject.path("d/f"), subject.path("d/g")).unwrap(),
+        |subject| fs::remove_file(subject.path("d/g")).unwrap(),
+        |subject| fs::create_dir(subject.path("d/e")).unwrap(),
+        |subject| fs::remove_dir(subject.path("d/e")).unwrap(),
     ];
-    for (step, change) in steps {
+    for (index, step) in steps.into_iter().enumerate() {
         let before = times(subject, "d");
         tick(subject);
-        change(subject);
+        step(subject);
         let after = times(subject, "d");
-        assert!(after.0 > before.0 && after.1 > before.1, "{step}: {before:?} {after:?}");
+        assert!(after.0 > before.0 && after.1 > before.1, "step {index}: {before:?} {after:?}");
     }
 }
 

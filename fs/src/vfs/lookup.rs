@@ -284,7 +284,7 @@ impl Vfs {
     pub(super) fn insert_directory(&self, place: Place, marker: Marker) -> Arc<Inode> {
         let posix = self.options.defaults.directory(clock::now());
         let directory = Directory::new(posix, Headers::default(), marker, clock::instant());
-        self.table.insert(place, |ino| Inode { ino, node: Node::Directory(directory) })
+        self.table.insert(place, |ino| Inode { ino, node: Node::Directory(Box::new(directory)) })
     }
 
     pub(super) fn insert_file(&self, place: Place, version: Version, description: Description) -> Arc<Inode> {
@@ -301,6 +301,7 @@ impl Vfs {
 }
 
 /// What is known of a file that gets an inode.
+#[expect(clippy::large_enum_variant, reason = "taken apart where it arrives")]
 pub(super) enum Description {
     /// Its own attributes and headers.
     Known(Posix, Headers),

@@ -7,10 +7,8 @@ use std::time::{Instant, UNIX_EPOCH};
 
 fn directory(ino: Ino) -> Inode {
     let posix = Posix::new(Kind::Directory, UNIX_EPOCH);
-    Inode {
-        ino,
-        node: Node::Directory(Directory::new(posix, Headers::default(), Marker::Present, Instant::now())),
-    }
+    let directory = Directory::new(posix, Headers::default(), Marker::Present, Instant::now());
+    Inode { ino, node: Node::Directory(Box::new(directory)) }
 }
 
 fn name(text: &str) -> Name {
