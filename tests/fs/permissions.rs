@@ -38,6 +38,7 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     a_default_list_is_handed_on,
     the_attributes_of_s3fs_are_shown,
     an_attribute_that_does_not_fit_is_refused,
+    tags_and_metadata_of_others_survive_changes_of_attributes,
     fixed_attributes_are_shown_for_all,
 );
 
@@ -401,6 +402,20 @@ fn an_attribute_that_does_not_fit_is_refused(subject: &Subject<'_>) {
     assert_eq!(large, Err(Errno::NOSPC));
     assert_eq!(xattr(subject, "f", "user.a").unwrap(), b"kept");
     assert_eq!(setxattr(subject.path("f"), "odd.a", b"", XattrFlags::empty()), Err(Errno::OPNOTSUPP));
+}
+
+fn tags_and_metadata_of_others_survive_changes_of_attributes(subject: &Subject<'_>) {
+    let team = std::collections::BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
+    subject.bucket().put_with("f", b"f", &team).unwrap();
+    subject.bucket().tag("f", &team).unwrap();
+    set_mode(subject, "f", 0o600);
+    chown(subject.path("f"), Some(1), None).unwrap();
+    setxattr(subject.path("f"), "user.a", b"x", XattrFlags::empty()).unwrap();
+    fs::rename(subject.path("f"), subject.path("g")).unwrap();
+    assert_eq!(subject.bucket().tags("g").unwrap(), team);
+    let metadata = subject.bucket().head("g").unwrap().metadata;
+    assert_eq!(metadata.get("team").map(String::as_str), Some("blue"));
+    assert_eq!(metadata.get("file-permissions").map(String::as_str), Some("0100600"));
 }
 
 fn fixed_attributes_are_shown_for_all(subject: &Subject<'_>) {
