@@ -54,6 +54,16 @@ def do_put(r):
     client.put_object(Bucket=r["bucket"], Key=r["key"], Body=body, Metadata=r.get("metadata", {}))
 
 
+def do_tag(r):
+    tags = {"TagSet": [{"Key": k, "Value": v} for k, v in r["tags"].items()]}
+    client.put_object_tagging(Bucket=r["bucket"], Key=r["key"], Tagging=tags)
+
+
+def do_tags(r):
+    tags = client.get_object_tagging(Bucket=r["bucket"], Key=r["key"])["TagSet"]
+    return {tag["Key"]: tag["Value"] for tag in tags}
+
+
 def do_get(r):
     return base64.b64encode(client.get_object(Bucket=r["bucket"], Key=r["key"])["Body"].read()).decode()
 

@@ -126,6 +126,8 @@ pub struct FileSettings {
     pub file_mode: u32,
     /// Permission bits of directories that carry none.
     pub dir_mode: u32,
+    /// Whether files keep attributes of their own; one of [`table::ATTRIBUTES`].
+    pub fixed_attributes: bool,
     /// Life of attributes and listings.
     pub attr_ttl: Duration,
     /// Refuse every change.
@@ -269,6 +271,7 @@ fn files(reader: &Reader<'_>, caller: &Caller) -> Result<FileSettings, Error> {
         gid: reader.number("gid")?.unwrap_or(caller.gid),
         file_mode: reader.mode("file-mode")?.unwrap_or(0o666 & !umask),
         dir_mode: reader.mode("dir-mode")?.unwrap_or(0o777 & !umask),
+        fixed_attributes: reader.word("attributes", table::ATTRIBUTES)? == Some("fixed"),
         attr_ttl: reader.time_from("attr-ttl", Duration::from_secs(1), Duration::ZERO)?,
         read_only: reader.switch("read-only")?,
         allow_other: reader.switch("allow-other")?,

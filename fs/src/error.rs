@@ -52,6 +52,9 @@ pub enum Error {
     /// An extended attribute that is not there.
     #[error("no such attribute")]
     NoAttribute,
+    /// The metadata of an object does not hold so much.
+    #[error("no room in 2 KiB of user metadata")]
+    NoRoom,
     /// A name that cannot be a key.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -95,6 +98,7 @@ impl Error {
             | Self::TooLarge
             | Self::NoSuchOffset
             | Self::NoAttribute
+            | Self::NoRoom
             | Self::Name(_)
             | Self::Cache(_)
             | Self::Disk(_)
@@ -120,6 +124,7 @@ impl Error {
             Self::TooLarge => Errno::FBIG,
             Self::NoSuchOffset => Errno::NXIO,
             Self::NoAttribute => Errno::NODATA,
+            Self::NoRoom => Errno::NOSPC,
             Self::Name(NameError::Invalid) => Errno::INVAL,
             Self::Name(NameError::TooLong) => Errno::NAMETOOLONG,
             Self::Store(error) => store_errno(error.kind),

@@ -18,6 +18,7 @@ pub use table::{Place, Table};
 
 use crate::meta::{Kind, Posix};
 use crate::name::Name;
+use crate::store::{Headers, Version};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -45,7 +46,7 @@ pub struct Inode {
 #[derive(Debug)]
 pub enum Node {
     /// A directory.
-    Directory(Directory),
+    Directory(Box<Directory>),
     /// A regular file or a symbolic link.
     File(Box<File>),
 }
@@ -71,8 +72,7 @@ impl Inode {
     pub fn attr(&self) -> Attr {
         match &self.node {
             Node::Directory(directory) => {
-                let posix = directory.state.lock().posix;
-                Attr { ino: self.ino, size: 0, allocated: 0, ctime: posix.mtime, posix }
+                Attr { ino: self.ino, size: 0, allocated: 0, links: 1, posix: directory.state.lock().posix }
             }
             Node::File(file) => file.state.lock().attr(self.ino),
         }
@@ -95,6 +95,12 @@ pub struct Directory {
 pub struct DirectoryState {
     /// Its attributes.
     pub posix: Posix,
+    /// Headers of its marker, as far as they are known.
+    pub headers: Headers,
+    /// When its entries changed here, later than the marker says.
+    pub touched: Option<SystemTime>,
+    /// Whether the marker was asked for its attributes.
+    pub described: bool,
     /// Whether a marker object exists.
     pub marker: Marker,
     /// When the store last said that it exists.
@@ -114,6 +120,23 @@ pub struct DirectoryState {
 }
 
 impl DirectoryState {
+    /// Takes what the marker says. What was changed in the directory since it was written counts more.
+    pub fn refresh(&mut self, posix: Posix, headers: Headers, marker: &Version) {
+        let touched = self.touched.filter(|touched| *touched > marker.last_modified);
+        self.posix = touched.map_or(posix, |at| Posix { mtime: at, ctime: at.max(posix.ctime), ..posix });
+        self.touched = touched;
+        self.headers = headers;
+        self.described = true;
+        self.marker = Marker::Present;
+    }
+
+    /// Notes that its entries changed here.
+    pub fn touch(&mut self, now: SystemTime) {
+        self.posix.mtime = now;
+        self.posix.ctime = now;
+        self.touched = Some(now);
+    }
+
     /// Remembers that the store has nothing under `name`. Bounded: the memory is a saving, not a promise.
     pub fn note_absent(&mut self, name: &Name, asked: Instant, lifetime: Duration) {
         if self.absent.len() >= ABSENT_MAX {
@@ -142,10 +165,13 @@ pub enum Marker {
 
 impl Directory {
     /// A directory as the store described it.
-    pub fn new(posix: Posix, marker: Marker, checked: Instant) -> Self {
+    pub fn new(posix: Posix, headers: Headers, marker: Marker, checked: Instant) -> Self {
         debug_assert_eq!(posix.kind, Kind::Directory);
         let state = DirectoryState {
             posix,
+            headers,
+            touched: None,
+            described: marker != Marker::Unknown,
             marker,
             checked,
             changes: 0,
@@ -172,8 +198,9 @@ pub struct Attr {
     pub size: u64,
     /// Bytes on the local disk for a file with local data, else the length.
     pub allocated: u64,
-    /// Last change of the attributes or the content.
-    pub ctime: SystemTime,
+    /// Names: of a file 1, or 0 once it has none; of a directory 2 and one per directory in it, or 1 if nobody has
+    /// counted.
+    pub links: u32,
     /// Kind, mode, owner, times.
     pub posix: Posix,
 }

@@ -1,11 +1,21 @@
 //! POSIX attributes of a file and how they are kept in the user metadata of its object.
 //!
-//! Written in the AWS dialect (`file-permissions`, `file-owner`, `file-group`, `file-mtime`), as AWS's own file
-//! gateways do; the dialects of s3fs (`mode`, `uid`, `gid`, `mtime`) and rclone (`mtime`) are read too.
-//! An object without metadata gets the mount's defaults. Pure.
+//! Written in the AWS dialect (`file-permissions`, `file-owner`, `file-group`, `file-mtime`, `file-atime`), as
+//! AWS's own file gateways do, with `file-ctime`, `file-btime` and `file-rdev` beside it. The dialects of s3fs
+//! (`mode`, `uid`, `gid`, `atime`, `mtime`, `ctime`), geesefs (the same with `rdev` and `--symlink-target`) and
+//! rclone (`mtime`) are read too. An object without metadata gets the mount's defaults. Pure.
+//!
+//! Invariant: no text in any field is an error; what cannot be read counts as absent.
 
+pub mod acl;
+mod text;
+mod xattr;
+
+pub use xattr::{Xattrs, drop_capabilities, has_capabilities};
+
+use crate::error::{Error, Result};
 use crate::store::{Headers, Version};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,19 +26,59 @@ pub enum Kind {
     Directory,
     /// A symbolic link; the object's bytes are its target.
     Symlink,
+    /// A named pipe; like all below, an empty object.
+    Fifo,
+    /// The name of a Unix socket.
+    Socket,
+    /// A character device.
+    CharDevice {
+        /// Its number, as Linux encodes it in 32 bits.
+        rdev: u32,
+    },
+    /// A block device.
+    BlockDevice {
+        /// Its number, as Linux encodes it in 32 bits.
+        rdev: u32,
+    },
 }
 
 impl Kind {
+    /// The kind that the format bits of `mode` say; without any it is a regular file. `rdev` counts for devices.
+    pub const fn of_mode(mode: u32, rdev: u32) -> Option<Self> {
+        match mode & libc::S_IFMT {
+            0 | libc::S_IFREG => Some(Self::File),
+            libc::S_IFDIR => Some(Self::Directory),
+            libc::S_IFLNK => Some(Self::Symlink),
+            libc::S_IFIFO => Some(Self::Fifo),
+            libc::S_IFSOCK => Some(Self::Socket),
+            libc::S_IFCHR => Some(Self::CharDevice { rdev }),
+            libc::S_IFBLK => Some(Self::BlockDevice { rdev }),
+            _ => None,
+        }
+    }
+
     const fn format_bits(self) -> u32 {
         match self {
             Self::File => libc::S_IFREG,
             Self::Directory => libc::S_IFDIR,
             Self::Symlink => libc::S_IFLNK,
+            Self::Fifo => libc::S_IFIFO,
+            Self::Socket => libc::S_IFSOCK,
+            Self::CharDevice { .. } => libc::S_IFCHR,
+            Self::BlockDevice { .. } => libc::S_IFBLK,
+        }
+    }
+
+    /// The number of a device, 0 for all else.
+    pub const fn rdev(self) -> u32 {
+        match self {
+            Self::CharDevice { rdev } | Self::BlockDevice { rdev } => rdev,
+            Self::File | Self::Directory | Self::Symlink | Self::Fifo | Self::Socket => 0,
         }
     }
 }
 
-/// The attributes that chmod, chown and utimensat change.
+/// What `stat` says beside the size, and chmod, chown and utimensat change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Posix {
     /// What it is.
@@ -39,8 +89,30 @@ pub struct Posix {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Last access, as utimensat set it; reading does not move it.
+    pub atime: SystemTime,
     /// Last change of the content.
     pub mtime: SystemTime,
+    /// Last change of the content or the attributes.
+    pub ctime: SystemTime,
+    /// When it was made.
+    pub btime: SystemTime,
+}
+
+impl Posix {
+    /// Something made at `time`, with mode and owner 0.
+    pub const fn new(kind: Kind, time: SystemTime) -> Self {
+        Self { kind, mode: 0, uid: 0, gid: 0, atime: time, mtime: time, ctime: time, btime: time }
+    }
+}
+
+/// Whose mode and owner a mount shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attributes {
+    /// Those that the object keeps; the mount's where it keeps none.
+    Keep,
+    /// The mount's, for every object; chmod and chown are refused.
+    Fixed,
 }
 
 impl Posix {
@@ -66,81 +138,129 @@ pub struct Defaults {
     pub file_mode: u32,
     /// Permission bits of directories.
     pub dir_mode: u32,
+    /// Whether they hold for objects that carry some, too.
+    pub attributes: Attributes,
 }
 
 impl Defaults {
     /// A directory nobody has described.
-    pub fn directory(&self, mtime: SystemTime) -> Posix {
-        Posix { kind: Kind::Directory, mode: self.dir_mode, uid: self.uid, gid: self.gid, mtime }
+    pub fn directory(&self, time: SystemTime) -> Posix {
+        self.of(Kind::Directory, time)
     }
 
     /// A file nobody has described.
-    pub fn file(&self, mtime: SystemTime) -> Posix {
-        Posix { kind: Kind::File, mode: self.file_mode, uid: self.uid, gid: self.gid, mtime }
+    pub fn file(&self, time: SystemTime) -> Posix {
+        self.of(Kind::File, time)
+    }
+
+    /// Something of this kind, made at `time`.
+    pub fn of(&self, kind: Kind, time: SystemTime) -> Posix {
+        let mode = match kind {
+            Kind::Directory => self.dir_mode,
+            Kind::Symlink => 0o777,
+            Kind::File | Kind::Fifo | Kind::Socket | Kind::CharDevice { .. } | Kind::BlockDevice { .. } => {
+                self.file_mode
+            }
+        };
+        Posix { mode, uid: self.uid, gid: self.gid, ..Posix::new(kind, time) }
     }
 }
 
-/// Reads the attributes of an object. What is missing or malformed takes the default. `kind` is what the key
-/// says (a marker is a directory); only a regular key may turn out to be a symbolic link.
-pub fn read(headers: &Headers, version: &Version, kind: Kind, defaults: &Defaults) -> Posix {
-    let field = |names: [&str; 2]| names.iter().find_map(|name| headers.user.get(*name));
-    let mut posix = match kind {
-        Kind::Directory => defaults.directory(version.last_modified),
-        Kind::File | Kind::Symlink => defaults.file(version.last_modified),
+/// Target of a symbolic link of geesefs, percent-encoded; such an object is empty.
+const SYMLINK_TARGET: &str = "--symlink-target";
+
+/// Reads the attributes of an object. What is missing or malformed takes the default. A marker is a directory
+/// whatever it says; any other key is one of the other kinds.
+pub fn read(headers: &Headers, version: &Version, marker: Kind, defaults: &Defaults) -> Posix {
+    let number = |names: [&str; 2]| first(headers, names, |text| text.parse::<u32>().ok());
+    let time = |names: [&str; 2]| first(headers, names, text::time);
+    let mode = headers.user.get("file-permissions").and_then(|text| u32::from_str_radix(text, 8).ok());
+    let mode = mode.or_else(|| headers.user.get("mode").and_then(|text| text::mode(text)));
+    let rdev = number(["file-rdev", "rdev"]).unwrap_or(0);
+    let kind = match mode.and_then(|mode| Kind::of_mode(mode, rdev)) {
+        _ if marker == Kind::Directory => Kind::Directory,
+        _ if headers.user.contains_key(SYMLINK_TARGET) => Kind::Symlink,
+        None | Some(Kind::Directory) => Kind::File,
+        Some(kind) => kind,
     };
-    let octal = headers.user.get("file-permissions").and_then(|text| u32::from_str_radix(text, 8).ok());
-    let mode = octal.or_else(|| headers.user.get("mode").and_then(|text| text.parse().ok()));
-    if let Some(mode) = mode {
-        posix.mode = mode & 0o7777;
-        if kind == Kind::File && mode & libc::S_IFMT == libc::S_IFLNK {
-            posix.kind = Kind::Symlink;
+    let mtime = time(["file-mtime", "mtime"]).unwrap_or(version.last_modified);
+    let default = defaults.of(kind, mtime);
+    let posix = Posix {
+        atime: time(["file-atime", "atime"]).unwrap_or(mtime),
+        ctime: time(["file-ctime", "ctime"]).unwrap_or(version.last_modified),
+        btime: time(["file-btime", "btime"]).unwrap_or(version.last_modified),
+        ..default
+    };
+    match defaults.attributes {
+        Attributes::Fixed => posix,
+        Attributes::Keep => Posix {
+            mode: mode.map_or(default.mode, |mode| mode & 0o7777),
+            uid: number(["file-owner", "uid"]).unwrap_or(default.uid),
+            gid: number(["file-group", "gid"]).unwrap_or(default.gid),
+            ..posix
+        },
+    }
+}
+
+/// The first of the entries that can be read.
+fn first<T>(headers: &Headers, names: [&str; 2], parse: impl Fn(&str) -> Option<T>) -> Option<T> {
+    names.into_iter().find_map(|name| parse(headers.user.get(name)?))
+}
+
+/// The target of a symbolic link that keeps it in its metadata.
+pub fn symlink_target(headers: &Headers) -> Option<Vec<u8>> {
+    headers.user.get(SYMLINK_TARGET).map(|text| percent_encoding::percent_decode_str(text).collect())
+}
+
+/// Writes the attributes into `headers`, beside whatever else is there. Where there is no room for all, the times
+/// that few programs ask for stay out; if that is not enough the answer is [`Error::NoRoom`], with nothing changed.
+pub fn write(posix: &Posix, headers: &mut Headers, attributes: Attributes) -> Result<()> {
+    let mut user = headers.user.clone();
+    let mut set = |name: &str, value: String| user.insert(name.to_owned(), value);
+    // Where the mount's own mode and owner are shown, the object's are not touched; what it is must be said.
+    let plain = matches!(posix.kind, Kind::File | Kind::Directory);
+    if attributes == Attributes::Keep || !plain {
+        set("file-permissions", format!("{:07o}", posix.kind.format_bits() | posix.mode));
+        set("file-owner", posix.uid.to_string());
+        set("file-group", posix.gid.to_string());
+    }
+    if posix.kind.rdev() != 0 {
+        set("file-rdev", posix.kind.rdev().to_string());
+    }
+    set("file-mtime", text::nanoseconds(posix.mtime));
+    set("file-ctime", text::nanoseconds(posix.ctime));
+    set("file-btime", text::nanoseconds(posix.btime));
+    set("file-atime", text::nanoseconds(posix.atime));
+    // One dialect per object: a stale value of another would contradict ours.
+    if attributes == Attributes::Keep {
+        for foreign in ["mode", "uid", "gid", "rdev"] {
+            user.remove(foreign);
         }
     }
-    let number = |names| field(names).and_then(|text| text.parse().ok());
-    posix.uid = number(["file-owner", "uid"]).unwrap_or(posix.uid);
-    posix.gid = number(["file-group", "gid"]).unwrap_or(posix.gid);
-    posix.mtime = field(["file-mtime", "mtime"]).and_then(|text| parse_time(text)).unwrap_or(posix.mtime);
-    posix
-}
-
-/// Writes the attributes into `headers`, beside whatever else is there.
-pub fn write(posix: &Posix, headers: &mut Headers) {
-    let mode = posix.kind.format_bits() | posix.mode;
-    let mut set = |name: &str, value: String| headers.user.insert(name.to_owned(), value);
-    set("file-permissions", format!("{mode:07o}"));
-    set("file-owner", posix.uid.to_string());
-    set("file-group", posix.gid.to_string());
-    set("file-mtime", format!("{}ns", nanoseconds(posix.mtime)));
-    // One dialect per object: a stale value of another would contradict ours.
-    for foreign in ["mode", "uid", "gid", "mtime"] {
-        headers.user.remove(foreign);
+    for foreign in ["atime", "mtime", "ctime", "btime"] {
+        user.remove(foreign);
     }
-}
-
-fn nanoseconds(time: SystemTime) -> i128 {
-    match time.duration_since(UNIX_EPOCH) {
-        Ok(since) => since.as_nanos().cast_signed(),
-        Err(before) => -before.duration().as_nanos().cast_signed(),
+    let mut written = Headers { user, ..headers.clone() };
+    for spare in ["file-atime", "file-btime", "file-ctime"] {
+        if fits(&written) {
+            break;
+        }
+        written.user.remove(spare);
     }
+    if !fits(&written) {
+        return Err(Error::NoRoom);
+    }
+    *headers = written;
+    Ok(())
 }
 
-/// Seconds with an optional fraction (s3fs, rclone), or a whole number with `ns`, `ms` or `s` (AWS).
-fn parse_time(text: &str) -> Option<SystemTime> {
-    let scaled = |number: &str, scale: i128| number.parse::<i128>().ok()?.checked_mul(scale);
-    let nanos = if let Some(number) = text.strip_suffix("ns") {
-        scaled(number, 1)?
-    } else if let Some(number) = text.strip_suffix("ms") {
-        scaled(number, 1_000_000)?
-    } else {
-        let (whole, fraction) =
-            text.trim_end_matches('s').split_once('.').unwrap_or((text.trim_end_matches('s'), ""));
-        let digits: String = fraction.chars().chain(std::iter::repeat('0')).take(9).collect();
-        let fraction = digits.parse::<u32>().ok()?;
-        let whole = scaled(whole, 1_000_000_000)?;
-        if text.starts_with('-') { whole - i128::from(fraction) } else { whole + i128::from(fraction) }
-    };
-    let length = Duration::from_nanos(u64::try_from(nanos.unsigned_abs()).ok()?);
-    if nanos < 0 { UNIX_EPOCH.checked_sub(length) } else { UNIX_EPOCH.checked_add(length) }
+/// Bytes of user metadata that S3 keeps with an object.
+const USER_METADATA_MAX: usize = 2048;
+
+/// Whether a store takes so much user metadata. Counted as the strictest does, with the prefix of every name.
+fn fits(headers: &Headers) -> bool {
+    let entry = |(name, value): (&String, &String)| "x-amz-meta-".len() + name.len() + value.len();
+    headers.user.iter().map(entry).sum::<usize>() <= USER_METADATA_MAX
 }
 
 #[cfg(test)]

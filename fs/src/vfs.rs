@@ -27,6 +27,7 @@ mod settle;
 mod space;
 mod stage;
 mod write;
+mod xattr;
 
 pub use attr::SetAttr;
 pub use handle::{DirHandle, FileHandle, Handle};
@@ -36,6 +37,7 @@ pub use readdir::{DirEntry, EntryKind, Lookups};
 pub use rename::RenameMode;
 pub use settle::DrainReport;
 pub use space::{Allocate, Seek, Space};
+pub use xattr::XattrMode;
 
 use crate::clock;
 use crate::error::{Error, Result};
@@ -43,7 +45,7 @@ use crate::inode::{Directory, Ino, Inode, Marker, Node, Table};
 use crate::meta::Defaults;
 use crate::name::Prefix;
 use crate::read::{Fetcher, FetcherOptions};
-use crate::store::ObjectStore;
+use crate::store::{Headers, ObjectStore};
 use crate::write::Uploader;
 use handle::HandleTable;
 use std::sync::Arc;
@@ -58,6 +60,8 @@ pub struct Caller {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Permission bits that it takes from what it makes.
+    pub umask: u32,
 }
 
 /// Settings of one mount.
@@ -65,14 +69,8 @@ pub struct Caller {
 pub struct Options {
     /// The keys that are shown.
     pub prefix: Prefix,
-    /// Owner of what has no owner.
-    pub uid: u32,
-    /// Group of what has no group.
-    pub gid: u32,
-    /// Permission bits of files without metadata.
-    pub file_mode: u32,
-    /// Permission bits of directories without metadata.
-    pub dir_mode: u32,
+    /// Mode and owner of what has none.
+    pub defaults: Defaults,
     /// Refuse every change.
     pub read_only: bool,
     /// How long an answer of the store is believed.
@@ -131,9 +129,14 @@ impl Vfs {
     /// Puts a mount together; asks the store nothing.
     pub fn new(parts: VfsParts) -> Arc<Self> {
         let VfsParts { store, cache, bucket, options, runtime } = parts;
-        let defaults = Self::defaults_of(&options);
-        let root = Directory::new(defaults.directory(clock::now()), Marker::Present, clock::instant());
-        let table = Table::new(options.prefix.clone(), Inode { ino: Ino::ROOT, node: Node::Directory(root) });
+        let posix = options.defaults.directory(clock::now());
+        // The root of a bucket has no marker; that of a prefix is asked when the kernel first looks.
+        let marker = options.prefix.marker().map_or(Marker::Present, |_| Marker::Unknown);
+        let root = Directory::new(posix, Headers::default(), marker, clock::instant());
+        let table = Table::new(
+            options.prefix.clone(),
+            Inode { ino: Ino::ROOT, node: Node::Directory(Box::new(root)) },
+        );
         let window_max = WINDOW_MAX.min(options.memory_limit / 2).max(options.part_size);
         let fetch = FetcherOptions { unit: WHOLE_MAX, window_max };
         let parallel = options.max_requests.clamp(1, 16);
@@ -160,15 +163,6 @@ impl Vfs {
     /// Takes look-ups back.
     pub fn forget(&self, ino: Ino, count: u64) {
         self.table.forget(ino, count);
-    }
-
-    fn defaults(&self) -> Defaults {
-        Self::defaults_of(&self.options)
-    }
-
-    fn defaults_of(options: &Options) -> Defaults {
-        let Options { uid, gid, file_mode, dir_mode, .. } = *options;
-        Defaults { uid, gid, file_mode, dir_mode }
     }
 
     fn writable(&self) -> Result<()> {

@@ -13,6 +13,7 @@ mod handles;
 mod locks;
 mod names;
 mod nodes;
+mod permissions;
 mod rename;
 mod size;
 mod sync;
@@ -38,6 +39,8 @@ fn main() -> ExitCode {
             names::ALL,
             names::TARN,
             nodes::TARN,
+            permissions::ALL,
+            permissions::TARN,
             rename::ALL,
             size::ALL,
             sync::ALL,

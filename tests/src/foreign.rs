@@ -155,6 +155,17 @@ impl Bucket<'_> {
         serde_json::from_value(answer).context("headers")
     }
 
+    /// Sets an object's tags.
+    pub fn tag(&self, key: &str, tags: &BTreeMap<String, String>) -> Result<()> {
+        self.client.ask(&json!({"op": "tag", "bucket": self.name, "key": key, "tags": tags})).map(drop)
+    }
+
+    /// An object's tags.
+    pub fn tags(&self, key: &str) -> Result<BTreeMap<String, String>> {
+        let answer = self.client.ask(&json!({"op": "tags", "bucket": self.name, "key": key}))?;
+        serde_json::from_value(answer).context("tags")
+    }
+
     /// Deletes an object.
     pub fn delete(&self, key: &str) -> Result<()> {
         self.client.ask(&json!({"op": "delete", "bucket": self.name, "key": key})).map(drop)

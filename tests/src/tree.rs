@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// One entry of a tree.
@@ -22,6 +23,13 @@ pub enum Entry {
     },
     /// A symbolic link and what it points to.
     Link(PathBuf),
+    /// A pipe, a socket or a device.
+    Special {
+        /// Its mode, with the format bits.
+        mode: u32,
+        /// The number of a device.
+        rdev: u64,
+    },
 }
 
 /// Every entry below a folder, by its path relative to it.
@@ -45,6 +53,9 @@ fn collect(dir: &Path, prefix: &str, tree: &mut Tree) -> Result<()> {
             tree.insert(relative, Entry::Dir);
         } else if kind.is_symlink() {
             tree.insert(relative, Entry::Link(std::fs::read_link(&path)?));
+        } else if !kind.is_file() {
+            let metadata = entry.metadata()?;
+            tree.insert(relative, Entry::Special { mode: metadata.mode(), rdev: metadata.rdev() });
         } else {
             tree.insert(relative, file(&path)?);
         }
@@ -93,9 +104,9 @@ pub fn compare(tree: &Tree, objects: &[Object]) -> Result<()> {
                 }
                 Some(_) => {}
             },
-            Entry::Link(_) => {
+            Entry::Link(_) | Entry::Special { .. } => {
                 if found.remove(&**path).is_none() {
-                    wrong.push(format!("no object for the link {path}"));
+                    wrong.push(format!("no object for {path}"));
                 }
             }
         }

@@ -98,6 +98,8 @@ impl Spec {
 pub const PATH_STYLES: &[&str] = &["auto", "on", "off"];
 /// Who encrypts an object at rest.
 pub const ENCRYPTIONS: &[&str] = &["none", "s3", "kms", "c"];
+/// Whose mode and owner files show.
+pub const ATTRIBUTES: &[&str] = &["keep", "fixed"];
 /// When a written file is in the bucket.
 pub const COMMITS: &[&str] = &["close"];
 /// Whether the kernel may serve files from the local disk by itself.
@@ -239,6 +241,13 @@ pub const OPTIONS: &[Spec] = &[
         Kind::Mode,
         "OCTAL",
         "Show directories that carry no mode with this one [default: 0755]",
+    ),
+    option(
+        Files,
+        "attributes",
+        Kind::Word(ATTRIBUTES),
+        "keep|fixed",
+        "Keep each file's mode and owner, or show the mount's for all and refuse chmod and chown [default: keep]",
     ),
     option(
         Files,

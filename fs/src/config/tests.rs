@@ -31,6 +31,7 @@ fn the_defaults_are_the_documented_ones() {
         gid: 1001,
         file_mode: 0o644,
         dir_mode: 0o755,
+        fixed_attributes: false,
         attr_ttl: Duration::from_secs(1),
         read_only: false,
         allow_other: false,

@@ -30,7 +30,7 @@ const WORDS: &[(&str, Meaning)] = &[
     ("nofail", Meaning::Ignore),
     ("netdev", Meaning::Ignore),
     ("comment", Meaning::Ignore),
-    // Access times are not kept, whichever rule is asked for.
+    // Reading moves no access time, whichever rule is asked for.
     ("atime", Meaning::Ignore),
     ("noatime", Meaning::Ignore),
     ("diratime", Meaning::Ignore),

@@ -46,6 +46,7 @@ pub fn errno(op: &'static str, error: &Error) -> Errno {
         | Error::TooLarge
         | Error::NoSuchOffset
         | Error::NoAttribute
+        | Error::NoRoom
         | Error::Name(_) => {}
     }
     Errno::from_i32(code.raw_os_error())

@@ -1,22 +1,21 @@
 //! The kernel's words in those of the file system.
 
 use super::file_attr;
-use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Attr, Ino};
 use crate::meta::{Kind, Posix};
-use crate::vfs::{Allocate, Caller, OpenFlags, RenameMode};
-use fuser::{FileType, INodeNo, RenameFlags, Request, TimeOrNow};
-use std::time::SystemTime;
+use crate::vfs::{Allocate, Caller, OpenFlags, RenameMode, XattrMode};
+use fuser::{FileType, INodeNo, RenameFlags, ReplyXattr, Request, TimeOrNow};
+use std::time::{Duration, SystemTime};
 
 /// The attributes of nothing, for a negative entry.
 pub(super) fn absent() -> fuser::FileAttr {
-    let posix = Posix { kind: Kind::File, mode: 0, uid: 0, gid: 0, mtime: SystemTime::UNIX_EPOCH };
-    file_attr(&Attr { ino: Ino(0), size: 0, allocated: 0, ctime: SystemTime::UNIX_EPOCH, posix })
+    let posix = Posix::new(Kind::File, SystemTime::UNIX_EPOCH);
+    file_attr(&Attr { ino: Ino(0), size: 0, allocated: 0, links: 1, posix })
 }
 
-pub(super) fn caller(request: &Request) -> Caller {
-    Caller { uid: request.uid(), gid: request.gid() }
+pub(super) fn caller(request: &Request, umask: u32) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid(), umask }
 }
 
 /// Whether the caller keeps set-id bits through a truncation. The library does not hand on what the kernel says of
@@ -40,10 +39,34 @@ pub(super) fn open_flags(request: &Request, flags: i32) -> OpenFlags {
     }
 }
 
-pub(super) fn time(time: TimeOrNow) -> SystemTime {
+/// A time to be set. fuser takes the nanoseconds of a time before 1970 off, where the kernel adds them to the
+/// second before; they are put back here.
+pub(super) fn time(time: TimeOrNow, now: SystemTime) -> SystemTime {
     match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => clock::now(),
+        TimeOrNow::Now => now,
+        TimeOrNow::SpecificTime(time) => match SystemTime::UNIX_EPOCH.duration_since(time) {
+            Ok(before) => time + 2 * Duration::from_nanos(before.subsec_nanos().into()),
+            Err(_since) => time,
+        },
+    }
+}
+
+pub(super) fn xattr_mode(flags: i32) -> Result<XattrMode> {
+    match flags {
+        0 => Ok(XattrMode::Any),
+        libc::XATTR_CREATE => Ok(XattrMode::Create),
+        libc::XATTR_REPLACE => Ok(XattrMode::Replace),
+        _ => Err(Error::Invalid("an attribute is created or replaced, not both")),
+    }
+}
+
+/// Answers with an attribute's value or a list of names, or with its size if that is all that was asked.
+pub(super) fn reply_xattr(reply: ReplyXattr, room: u32, value: &[u8]) {
+    let size = u32::try_from(value.len()).unwrap_or(u32::MAX);
+    match room {
+        0 => reply.size(size),
+        _ if room < size => reply.error(fuser::Errno::ERANGE),
+        _ => reply.data(value),
     }
 }
 

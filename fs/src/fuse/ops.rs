@@ -6,8 +6,9 @@ mod files;
 mod names;
 
 use super::answer::{Patience, answer, errno};
-use super::decode::{absent, keeps_set_id, time};
+use super::decode::{absent, caller, keeps_set_id, time};
 use super::{Adapter, file_attr};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::Ino;
 use crate::vfs::{Entry, SetAttr};
@@ -82,6 +83,9 @@ impl Filesystem for Adapter {
             InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP,
             // Without it the kernel asks for an attribute before each write, passed through or not.
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+            InitFlags::FUSE_POSIX_ACL,
+            // The umask counts only where the directory has no default list.
+            InitFlags::FUSE_DONT_MASK,
         ];
         for flag in wanted {
             if config.add_capabilities(flag).is_err() {
@@ -119,7 +123,7 @@ impl Filesystem for Adapter {
         uid: Option<u32>,
         gid: Option<u32>,
         size: Option<u64>,
-        _atime: Option<TimeOrNow>,
+        atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _ctime: Option<SystemTime>,
         _fh: Option<FileHandle>,
@@ -130,7 +134,9 @@ impl Filesystem for Adapter {
         reply: ReplyAttr,
     ) {
         let drop_set_id = size.is_some() && !keeps_set_id(request);
-        let set = SetAttr { mode, uid, gid, size, mtime: mtime.map(time), drop_set_id };
+        let now = clock::now();
+        let (atime, mtime) = (atime.map(|set| time(set, now)), mtime.map(|set| time(set, now)));
+        let set = SetAttr { mode, uid, gid, size, atime, mtime, drop_set_id };
         attributes::setattr(self, ino, set, reply);
     }
 
@@ -144,11 +150,11 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
-        _rdev: u32,
+        umask: u32,
+        rdev: u32,
         reply: ReplyEntry,
     ) {
-        names::mknod(self, request, parent, name, mode, reply);
+        names::mknod(self, caller(request, umask), (parent, name), mode, rdev, reply);
     }
 
     fn mkdir(
@@ -157,10 +163,10 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         reply: ReplyEntry,
     ) {
-        names::mkdir(self, request, parent, name, mode, reply);
+        names::mkdir(self, caller(request, umask), (parent, name), mode, reply);
     }
 
     fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
@@ -172,7 +178,7 @@ impl Filesystem for Adapter {
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        names::symlink(self, request, parent, name, target, reply);
+        names::symlink(self, caller(request, 0), (parent, name), target, reply);
     }
 
     fn link(
@@ -210,11 +216,11 @@ impl Filesystem for Adapter {
         parent: INodeNo,
         name: &OsStr,
         mode: u32,
-        _umask: u32,
+        umask: u32,
         flags: i32,
         reply: ReplyCreate,
     ) {
-        files::create(self, request, (parent, name), mode, flags, reply);
+        files::create(self, (request, umask), (parent, name), mode, flags, reply);
     }
 
     fn read(
@@ -315,27 +321,27 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _name: &OsStr,
-        _value: &[u8],
-        _flags: i32,
+        request: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        reply.error(errno("setxattr", &Error::Unsupported("extended attributes")));
+        attributes::setxattr(self, caller(request, 0), ino, (name, value), flags, reply);
     }
 
-    fn getxattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, _size: u32, reply: ReplyXattr) {
-        reply.error(errno("getxattr", &Error::NoAttribute));
+    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        attributes::getxattr(self, ino, name, size, reply);
     }
 
-    fn listxattr(&self, _request: &Request, _ino: INodeNo, size: u32, reply: ReplyXattr) {
-        if size == 0 { reply.size(0) } else { reply.data(&[]) }
+    fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        attributes::listxattr(self, caller(request, 0), ino, size, reply);
     }
 
-    fn removexattr(&self, _request: &Request, _ino: INodeNo, _name: &OsStr, reply: ReplyEmpty) {
-        reply.error(errno("removexattr", &Error::NoAttribute));
+    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        attributes::removexattr(self, ino, name, reply);
     }
 
     fn fallocate(

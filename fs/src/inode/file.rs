@@ -1,7 +1,7 @@
 //! The state of one regular file: where its bytes are and how the kernel is served.
 
 use super::{Attr, Ino};
-use crate::meta::Posix;
+use crate::meta::{self, Posix};
 use crate::name::Key;
 use crate::read::Windows;
 use crate::store::{Headers, Version};
@@ -38,10 +38,8 @@ impl File {
 /// Guarded by [`File::state`].
 #[derive(Debug)]
 pub struct FileState {
-    /// Its attributes.
+    /// Its attributes. Those of a staged file lag behind what the kernel writes unseen: see [`FileState::written`].
     pub posix: Posix,
-    /// Last change of the attributes.
-    pub ctime: SystemTime,
     /// Whether `posix` and `headers` are the object's own, not guessed from a listing.
     pub described: bool,
     /// Headers of the object that a rewrite keeps.
@@ -247,10 +245,9 @@ fn time((seconds, nanos): (i64, i64)) -> SystemTime {
 
 impl FileState {
     /// A file that nobody has open, as the store has just described it, or as it was just made.
-    pub fn new(posix: Posix, ctime: SystemTime, headers: Headers, content: Content, described: bool) -> Self {
+    pub fn new(posix: Posix, headers: Headers, content: Content, described: bool) -> Self {
         Self {
             posix,
-            ctime,
             described,
             headers,
             content,
@@ -265,20 +262,35 @@ impl FileState {
 
     /// What `stat` shows. A staged file is asked itself, for the kernel may write to it unseen.
     pub fn attr(&self, ino: Ino) -> Attr {
-        let remote = |size| Attr { ino, size, allocated: size, ctime: self.ctime, posix: self.posix };
+        let (links, posix) = (1, self.posix);
         match &self.content {
-            Content::Remote(remote_file) => remote(remote_file.version.size),
+            Content::Remote(remote) => {
+                let size = remote.version.size;
+                Attr { ino, size, allocated: size, links, posix }
+            }
             Content::Staged(stage) => match stage.file.staged.file().metadata() {
                 Ok(meta) => {
-                    let mtime = time((meta.mtime(), meta.mtime_nsec()));
-                    let ctime = time((meta.ctime(), meta.ctime_nsec()));
+                    let posix = self.written(time((meta.mtime(), meta.mtime_nsec())));
                     let allocated = if stage.overlay.is_some() { meta.len() } else { meta.blocks() * 512 };
-                    Attr { ino, size: meta.len(), allocated, ctime, posix: Posix { mtime, ..self.posix } }
+                    Attr { ino, size: meta.len(), allocated, links, posix }
                 }
                 // fstat of an open local file fails only if the disk is gone; the next read or write says so.
-                Err(_) => remote(0),
+                Err(_) => Attr { ino, size: 0, allocated: 0, links, posix },
             },
         }
+    }
+
+    /// The attributes of a staged file that was last written at `modified`: a write moves both times.
+    pub fn written(&self, modified: SystemTime) -> Posix {
+        if modified == self.posix.mtime {
+            return self.posix;
+        }
+        Posix { mtime: modified, ctime: self.posix.ctime.max(modified), ..self.posix }
+    }
+
+    /// Takes a program's capabilities away, as each change of its content does, whoever makes it.
+    pub fn drop_capabilities(&mut self) {
+        self.posix_changed |= meta::drop_capabilities(&mut self.headers);
     }
 
     /// The version in the bucket that this state rests on.

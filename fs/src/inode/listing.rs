@@ -18,9 +18,16 @@ pub enum Child {
 /// Every entry of one directory. Only complete listings become one, so absence in it means absence.
 #[derive(Debug)]
 pub struct Listing {
-    entries: Mutex<BTreeMap<Name, Child>>,
+    entries: Mutex<Entries>,
     /// When its first page was asked for.
     pub fetched: Instant,
+}
+
+#[derive(Debug)]
+struct Entries {
+    by_name: BTreeMap<Name, Child>,
+    /// How many of them are directories.
+    directories: u32,
 }
 
 /// Listings larger than this are streamed and not kept.
@@ -29,7 +36,9 @@ pub const LISTING_MAX_ENTRIES: usize = 200_000;
 impl Listing {
     /// A complete listing.
     pub fn new(entries: BTreeMap<Name, Child>, fetched: Instant) -> Self {
-        Self { entries: Mutex::new(entries), fetched }
+        let count = entries.values().filter(|child| matches!(child, Child::Directory)).count();
+        let directories = u32::try_from(count).unwrap_or(u32::MAX);
+        Self { entries: Mutex::new(Entries { by_name: entries, directories }), fetched }
     }
 
     /// The entry with this name.
@@ -37,22 +46,32 @@ impl Listing {
     where
         Name: std::borrow::Borrow<N>,
     {
-        self.entries.lock().get(name).cloned()
+        self.entries.lock().by_name.get(name).cloned()
     }
 
     /// Puts an entry that was made or changed here.
     pub fn put(&self, name: &Name, child: Child) {
-        self.entries.lock().insert(name.clone(), child);
+        let mut entries = self.entries.lock();
+        entries.directories += u32::from(matches!(child, Child::Directory));
+        let replaced = entries.by_name.insert(name.clone(), child);
+        entries.directories -= u32::from(matches!(replaced, Some(Child::Directory)));
     }
 
     /// Takes an entry out that was removed here.
     pub fn remove(&self, name: &Name) {
-        self.entries.lock().remove(name);
+        let mut entries = self.entries.lock();
+        let removed = entries.by_name.remove(name);
+        entries.directories -= u32::from(matches!(removed, Some(Child::Directory)));
     }
 
     /// How many entries there are.
     pub fn len(&self) -> usize {
-        self.entries.lock().len()
+        self.entries.lock().by_name.len()
+    }
+
+    /// How many of the entries are directories.
+    pub fn directories(&self) -> u32 {
+        self.entries.lock().directories
     }
 
     /// Whether the directory is empty.
@@ -62,6 +81,6 @@ impl Listing {
 
     /// All entries, in the order of their names.
     pub fn snapshot(&self) -> Vec<(Name, Child)> {
-        self.entries.lock().iter().map(|(name, child)| (name.clone(), child.clone())).collect()
+        self.entries.lock().by_name.iter().map(|(name, child)| (name.clone(), child.clone())).collect()
     }
 }

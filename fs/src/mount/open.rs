@@ -4,6 +4,7 @@
 use super::{Drained, Failure, Opened, Served};
 use crate::config::{Config, Encryption, StoreSettings};
 use crate::fuse::{Adapter, AdapterOptions};
+use crate::meta::{Attributes, Defaults};
 use crate::name::Prefix;
 use crate::spec::Source;
 use crate::store::{
@@ -49,10 +50,13 @@ pub async fn open_with(
     report_orphans(&cache)?;
     let options = Options {
         prefix: config.source.prefix.clone(),
-        uid: config.files.uid,
-        gid: config.files.gid,
-        file_mode: config.files.file_mode,
-        dir_mode: config.files.dir_mode,
+        defaults: Defaults {
+            uid: config.files.uid,
+            gid: config.files.gid,
+            file_mode: config.files.file_mode,
+            dir_mode: config.files.dir_mode,
+            attributes: if config.files.fixed_attributes { Attributes::Fixed } else { Attributes::Keep },
+        },
         read_only: config.files.read_only,
         attr_ttl: config.files.attr_ttl,
         part_size: config.store.part_size,

@@ -3,8 +3,8 @@
 use super::Vfs;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::inode::{Attr, Content, Directory, File, Ino, Inode, Marker, Node, RemoteFile};
-use crate::meta::{self, Posix};
+use crate::inode::{Attr, Content, Directory, File, Ino, Inode, Marker, Node, RemoteFile, Stamp};
+use crate::meta::{self, Attributes, Posix, acl};
 use crate::name::Key;
 use crate::store::{Condition, CopyRequest, ErrorKind, Headers, Version};
 use bytes::Bytes;
@@ -22,6 +22,8 @@ pub struct SetAttr {
     pub gid: Option<u32>,
     /// Length.
     pub size: Option<u64>,
+    /// Time of the last access.
+    pub atime: Option<SystemTime>,
     /// Time of the last change of the content.
     pub mtime: Option<SystemTime>,
     /// Set-id bits go: the caller changes the content and may not keep them.
@@ -29,21 +31,33 @@ pub struct SetAttr {
 }
 
 impl SetAttr {
-    fn apply(&self, posix: &Posix) -> Posix {
-        let drops = self.drop_set_id || self.uid.is_some() || self.gid.is_some();
-        let kept = if drops { posix.mode_without_set_id() } else { posix.mode };
-        Posix {
-            mode: self.mode.map_or(kept, |mode| mode & 0o7777),
-            uid: self.uid.unwrap_or(posix.uid),
-            gid: self.gid.unwrap_or(posix.gid),
-            mtime: self.mtime.unwrap_or(posix.mtime),
-            ..*posix
+    fn apply(&self, posix: &mut Posix, headers: &mut Headers) {
+        let new_owner = self.uid.is_some() || self.gid.is_some();
+        if self.drop_set_id || new_owner {
+            posix.mode = posix.mode_without_set_id();
         }
+        if new_owner {
+            meta::drop_capabilities(headers);
+        }
+        if let Some(mode) = self.mode {
+            posix.mode = mode & 0o7777;
+            acl::follow_mode(mode, headers);
+        }
+        posix.uid = self.uid.unwrap_or(posix.uid);
+        posix.gid = self.gid.unwrap_or(posix.gid);
+        posix.atime = self.atime.unwrap_or(posix.atime);
+        posix.mtime = self.mtime.unwrap_or(posix.mtime);
     }
 
-    fn changes(&self, posix: &Posix) -> bool {
+    /// Whether nothing but the length changes. A change of nothing at all is one of the attributes: it moves ctime.
+    fn is_truncation(&self, posix: &Posix) -> bool {
+        let attributes = [self.mode, self.uid, self.gid];
+        let times = [self.atime, self.mtime];
         let drops = self.drop_set_id && posix.mode != posix.mode_without_set_id();
-        drops || self.mode.is_some() || self.uid.is_some() || self.gid.is_some() || self.mtime.is_some()
+        self.size.is_some()
+            && !drops
+            && attributes.iter().all(Option::is_none)
+            && times.iter().all(Option::is_none)
     }
 }
 
@@ -52,16 +66,32 @@ impl Vfs {
     pub async fn getattr(&self, ino: Ino) -> Result<Attr> {
         let inode = self.table.inode(ino)?;
         if self.is_fresh(&inode) || self.is_open(&inode) {
-            return Ok(inode.attr());
+            return Ok(self.attr(&inode));
         }
-        let Some(place) = self.table.place(ino) else { return Ok(inode.attr()) };
+        let Some(place) = self.table.place(ino) else {
+            self.describe_root(&inode).await?;
+            return Ok(self.attr(&inode));
+        };
         let _keys = self.namespace.read().await;
         let current = self.resolve(place.parent, &place.name).await?;
         if current.ino == ino {
-            Ok(current.attr())
+            Ok(self.attr(&current))
         } else {
             Err(Error::Stale("replaced by another client".into()))
         }
+    }
+
+    /// What `stat` shows of an inode, with the number of names it has here.
+    pub(super) fn attr(&self, inode: &Inode) -> Attr {
+        let attr = inode.attr();
+        let links = match inode.directory() {
+            _ if inode.ino != Ino::ROOT && self.table.place(inode.ino).is_none() => 0,
+            Some(directory) => {
+                directory.listing.lock().as_ref().map_or(1, |listing| 2 + listing.directories())
+            }
+            None => 1,
+        };
+        Attr { links, ..attr }
     }
 
     /// An open file shows its handle's version, whatever the bucket has meanwhile.
@@ -74,28 +104,21 @@ impl Vfs {
         self.writable()?;
         let inode = self.table.inode(ino)?;
         let _keys = self.namespace.read().await;
-        match &inode.node {
-            Node::Directory(directory) => {
-                if set.size.is_some() {
-                    return Err(Error::IsDirectory);
-                }
-                self.set_directory(ino, directory, &set).await?;
-            }
-            Node::File(file) => {
-                if let Some(size) = set.size {
-                    self.truncate(&inode, size).await?;
-                }
-                let posix = file.state.lock().posix;
-                if set.changes(&posix) {
-                    self.set_file(ino, file, &set).await?;
-                }
-                // A change by path has no close that would commit it.
-                if file.state.lock().handles.writers == 0 {
-                    self.settle_unlocked(&inode).await?;
-                }
-            }
+        if let Some(size) = set.size {
+            self.truncate(&inode, size).await?;
         }
-        Ok(inode.attr())
+        if !set.is_truncation(&inode.attr().posix) {
+            let change = |posix: &mut Posix, headers: &mut Headers| {
+                set.apply(posix, headers);
+                Ok(())
+            };
+            self.change(&inode, change).await?;
+        }
+        // A change by path has no close that would commit it.
+        if inode.file().is_some_and(|file| file.state.lock().handles.writers == 0) {
+            self.settle_unlocked(&inode).await?;
+        }
+        Ok(self.attr(&inode))
     }
 
     /// A writer who may not keep set-id bits changes the content (`FUSE_WRITE_KILL_SUIDGID`).
@@ -110,56 +133,110 @@ impl Vfs {
         Ok(())
     }
 
-    async fn set_directory(&self, ino: Ino, directory: &Directory, set: &SetAttr) -> Result<()> {
-        let posix = set.apply(&directory.state.lock().posix);
-        if let Some(marker) = self.table.prefix(ino)?.marker() {
-            let (mut headers, present) = match self.store.head(&marker).await {
-                Ok(info) => (info.headers, Some(info.version)),
-                Err(error) if error.kind == ErrorKind::NotFound => (Headers::default(), None),
-                Err(error) => return Err(error.into()),
-            };
-            meta::write(&posix, &mut headers);
-            match present.filter(|version| version.size > 0) {
-                // A marker with bytes keeps them.
-                Some(version) => self.store.copy(copy_onto(marker, &version, headers)).await?,
-                None => self.store.put(&marker, Bytes::new(), &headers, Condition::Always).await?,
-            };
-            directory.state.lock().marker = Marker::Present;
+    /// Changes attributes, as `change` says. The caller holds the namespace for reading, and settles a file that
+    /// nobody writes.
+    pub(super) async fn change(
+        &self,
+        inode: &Inode,
+        change: impl FnOnce(&mut Posix, &mut Headers) -> Result<()>,
+    ) -> Result<()> {
+        match &inode.node {
+            Node::Directory(directory) => self.change_directory(inode.ino, directory, change).await,
+            Node::File(file) => self.change_file(inode.ino, file, change).await,
         }
+    }
+
+    /// The attributes after a change, and the headers that keep them.
+    fn revise(
+        &self,
+        mut posix: Posix,
+        mut headers: Headers,
+        change: impl FnOnce(&mut Posix, &mut Headers) -> Result<()>,
+    ) -> Result<(Posix, Headers)> {
+        let (attributes, shown) = (self.options.defaults.attributes, (posix.mode, posix.uid, posix.gid));
+        change(&mut posix, &mut headers)?;
+        if attributes == Attributes::Fixed && shown != (posix.mode, posix.uid, posix.gid) {
+            return Err(Error::NotPermitted("this mount shows one mode and owner for all files"));
+        }
+        posix.ctime = clock::now();
+        meta::write(&posix, &mut headers, attributes)?;
+        Ok((posix, headers))
+    }
+
+    async fn change_directory(
+        &self,
+        ino: Ino,
+        directory: &Directory,
+        change: impl FnOnce(&mut Posix, &mut Headers) -> Result<()>,
+    ) -> Result<()> {
+        let (posix, headers, touched) = {
+            let state = directory.state.lock();
+            (state.posix, state.headers.clone(), state.touched)
+        };
+        let (posix, headers) = match self.table.prefix(ino).ok().and_then(|prefix| prefix.marker()) {
+            // The root of a bucket has no object, a removed directory none any more: kept while it is known here.
+            None => self.revise(posix, headers, change)?,
+            Some(marker) => match self.store.head(&marker).await {
+                Ok(info) => {
+                    let (posix, headers) = self.revise(posix, info.headers, change)?;
+                    self.store.copy(copy_onto(marker, &info.version, headers.clone())).await?;
+                    (posix, headers)
+                }
+                Err(error) if error.kind == ErrorKind::NotFound => {
+                    let (posix, headers) =
+                        self.revise(posix, super::change::marker_headers(headers), change)?;
+                    self.store.put(&marker, Bytes::new(), &headers, Condition::Absent).await?;
+                    (posix, headers)
+                }
+                Err(error) => return Err(error.into()),
+            },
+        };
         let mut state = directory.state.lock();
+        let since = state.touched.take().filter(|at| Some(*at) != touched);
         state.posix = posix;
+        state.headers = headers;
+        if let Some(at) = since {
+            state.touch(at);
+        }
+        state.described = true;
+        state.marker = Marker::Present;
         state.checked = clock::instant();
         Ok(())
     }
 
-    async fn set_file(&self, ino: Ino, file: &File, set: &SetAttr) -> Result<()> {
+    async fn change_file(
+        &self,
+        ino: Ino,
+        file: &File,
+        change: impl FnOnce(&mut Posix, &mut Headers) -> Result<()>,
+    ) -> Result<()> {
         self.describe(ino, file).await?;
         let _commit = file.commit.lock().await;
-        let remote = {
+        let (remote, posix, headers) = {
             let mut state = file.state.lock();
-            let posix = set.apply(&state.posix);
-            match state.content.clone() {
+            match &state.content {
+                Content::Remote(remote) => (Arc::clone(remote), state.posix, state.headers.clone()),
                 Content::Staged(stage) => {
-                    if let Some(mtime) = set.mtime {
-                        let times = std::fs::FileTimes::new().set_modified(mtime);
-                        stage.file.staged.file().set_times(times)?;
+                    let stage = Arc::clone(&stage.file);
+                    let before = state.written(Stamp::of(stage.staged.file())?.modified());
+                    let (posix, headers) = self.revise(before, state.headers.clone(), change)?;
+                    if posix.mtime != before.mtime {
+                        let times = std::fs::FileTimes::new().set_modified(posix.mtime);
+                        stage.staged.file().set_times(times)?;
                     }
                     state.posix = posix;
+                    state.headers = headers;
                     state.posix_changed = true;
-                    state.ctime = clock::now();
                     return Ok(());
                 }
-                Content::Remote(remote) => (remote, posix, state.headers.clone()),
             }
         };
-        let (remote, posix, mut headers) = remote;
-        meta::write(&posix, &mut headers);
+        let (posix, headers) = self.revise(posix, headers, change)?;
         let copied = self.copy_onto_itself(ino, &remote, headers.clone()).await?;
         let mut state = file.state.lock();
         state.content = Content::Remote(copied);
         state.posix = posix;
         state.headers = headers;
-        state.ctime = clock::now();
         state.checked = clock::instant();
         Ok(())
     }

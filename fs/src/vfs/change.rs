@@ -1,4 +1,4 @@
-//! Making things: files, directories, symbolic links.
+//! Making things: files, directories, symbolic links, special files.
 
 use super::lookup::{Description, Entry};
 use super::open::{OpenFlags, Opened};
@@ -6,9 +6,10 @@ use super::{Caller, Vfs};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{
-    Child, Content, File, FileState, Ino, Inode, Listing, Marker, Node, Place, Stage, StagedFile,
+    Child, Content, File, FileState, Ino, Inode, Listing, Marker, Node, Place, Stage, StagedFile, Stamp,
 };
-use crate::meta::{self, Kind, Posix};
+use crate::meta::acl::{self, Maker};
+use crate::meta::{self, Attributes, Kind, Posix};
 use crate::name::Name;
 use crate::store::{Condition, ErrorKind, Headers};
 use bytes::Bytes;
@@ -20,7 +21,8 @@ use std::sync::Arc;
 const TARGET_MAX: usize = 4095;
 
 impl Vfs {
-    /// Makes and opens a file (`FUSE_CREATE`). The object appears with the first flush.
+    /// Makes and opens a file (`FUSE_CREATE`). The object appears with the first flush; before the answer if the
+    /// store has to say who was first, on whichever node (`O_EXCL`), or whether it takes such a name at all.
     pub async fn create(
         &self,
         parent: Ino,
@@ -35,16 +37,6 @@ impl Vfs {
         let keys = self.namespace.read().await;
         match self.resolve(parent, &name).await {
             Ok(_) if flags.exclusive => return Err(Error::Exists),
-            // The store decides who was first, on whichever node: the object must be there before the answer.
-            Err(Error::NotFound) if flags.exclusive => {
-                drop(keys);
-                let posix = self.new_posix(Kind::File, mode, caller);
-                let entry = self.put_new(parent, name.as_ref(), posix, Bytes::new()).await?;
-                let opened = self.open(entry.attr.ino, flags, passthrough).await;
-                // Without an answer the kernel counts no look-up.
-                let opened = opened.inspect_err(|_| self.forget(entry.attr.ino, 1))?;
-                return Ok((entry, opened));
-            }
             Ok(inode) => {
                 drop(keys);
                 let opened = self.open(inode.ino, flags, passthrough).await?;
@@ -53,44 +45,39 @@ impl Vfs {
             Err(Error::NotFound) => {}
             Err(error) => return Err(error),
         }
-        if !name.is_plain() {
+        if flags.exclusive || !name.is_plain() {
             drop(keys);
-            return self.create_odd(parent, name.as_ref(), mode, caller, flags, passthrough).await;
+            let entry = self.mknod(parent, name.as_ref(), Kind::File, mode, caller).await?;
+            let opened = self.open(entry.attr.ino, flags, passthrough).await;
+            // Without an answer the kernel counts no look-up.
+            let opened = opened.inspect_err(|_| self.forget(entry.attr.ino, 1))?;
+            return Ok((entry, opened));
         }
-        let posix = self.new_posix(Kind::File, mode, caller);
-        let inode = self.new_file(parent, &name, posix)?;
+        let inode = self.new_file(parent, &name, mode, caller)?;
         let opened = self.finish_open(&inode, OpenFlags { write: true, ..flags }, passthrough)?;
         Ok((self.entry(&inode, Some(Place { parent, name })), opened))
     }
 
-    /// Makes and opens a file whose key a server may refuse: the object is there before the file, so that the
-    /// refusal is the answer to the create and not to a close that nobody looks at.
-    async fn create_odd(
-        &self,
-        parent: Ino,
-        name: &OsStr,
-        mode: u32,
-        caller: Caller,
-        flags: OpenFlags,
-        passthrough: bool,
-    ) -> Result<(Entry, Opened)> {
-        let entry = self.make_file(parent, name, mode, caller).await?;
-        match self.open(entry.attr.ino, flags, passthrough).await {
-            Ok(opened) => Ok((entry, opened)),
-            Err(error) => {
-                self.forget(entry.attr.ino, 1);
-                Err(error)
-            }
+    /// Attributes and headers of something new, as its directory hands them on.
+    fn inherit(&self, parent: Ino, made: Posix, mode: u32, caller: Caller) -> Result<(Posix, Headers)> {
+        let directory = self.table.inode(parent)?;
+        let state = directory.directory().ok_or(Error::NotDirectory)?.state.lock();
+        let Caller { uid, gid, umask } = caller;
+        let (inherited, headers) =
+            acl::inherit(made, Maker { uid, gid, umask, mode }, &state.posix, &state.headers);
+        let defaults = &self.options.defaults;
+        match defaults.attributes {
+            Attributes::Keep => Ok((inherited, headers)),
+            Attributes::Fixed => Ok((defaults.of(made.kind, made.mtime), Headers::default())),
         }
     }
 
-    fn new_posix(&self, kind: Kind, mode: u32, caller: Caller) -> Posix {
-        Posix { kind, mode: mode & 0o7777, uid: caller.uid, gid: caller.gid, mtime: clock::now() }
-    }
-
-    fn new_file(&self, parent: Ino, name: &Name, posix: Posix) -> Result<Arc<Inode>> {
+    fn new_file(&self, parent: Ino, name: &Name, mode: u32, caller: Caller) -> Result<Arc<Inode>> {
         let key = self.table.prefix(parent)?.key(name)?;
         let staged = self.cache.stage(&self.label(&key, None))?;
+        // The local file's own time: from now on it says when the file was written last.
+        let made = Posix::new(Kind::File, Stamp::of(staged.file())?.modified());
+        let (posix, headers) = self.inherit(parent, made, mode, caller)?;
         let stage = Stage {
             file: Arc::new(StagedFile { staged }),
             base: None,
@@ -100,15 +87,22 @@ impl Vfs {
             copied: None,
         };
         let content = Content::Staged(Box::new(stage));
-        let file = File::new(FileState::new(posix, posix.mtime, Headers::default(), content, true));
+        let file = File::new(FileState::new(posix, headers, content, true));
         let place = Place { parent, name: name.clone() };
         self.touch_directory(parent);
         Ok(self.table.insert(place, |ino| Inode { ino, node: Node::File(Box::new(file)) }))
     }
 
-    /// Makes an empty file without opening it (`FUSE_MKNOD` of a regular file).
-    pub async fn make_file(&self, parent: Ino, name: &OsStr, mode: u32, caller: Caller) -> Result<Entry> {
-        self.put_new(parent, name, self.new_posix(Kind::File, mode, caller), Bytes::new()).await
+    /// Makes an empty file or a special file without opening it (`FUSE_MKNOD`).
+    pub async fn mknod(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        kind: Kind,
+        mode: u32,
+        caller: Caller,
+    ) -> Result<Entry> {
+        self.put_new(parent, name, (kind, mode, caller), Bytes::new()).await
     }
 
     /// Makes a symbolic link: an object whose bytes are the target.
@@ -117,19 +111,26 @@ impl Vfs {
         if bytes.len() > TARGET_MAX {
             return Err(Error::Name(crate::name::NameError::TooLong));
         }
-        let posix = self.new_posix(Kind::Symlink, 0o777, caller);
-        self.put_new(parent, name, posix, Bytes::copy_from_slice(bytes)).await
+        let caller = Caller { umask: 0, ..caller };
+        self.put_new(parent, name, (Kind::Symlink, 0o777, caller), Bytes::copy_from_slice(bytes)).await
     }
 
-    async fn put_new(&self, parent: Ino, name: &OsStr, posix: Posix, body: Bytes) -> Result<Entry> {
+    async fn put_new(
+        &self,
+        parent: Ino,
+        name: &OsStr,
+        (kind, mode, caller): (Kind, u32, Caller),
+        body: Bytes,
+    ) -> Result<Entry> {
         self.writable()?;
         let name = Name::parse(name)?;
         let _keys = self.namespace.read().await;
         self.must_be_free(parent, &name).await?;
         self.must_suit_a_file(parent, &name).await?;
         let key = self.table.prefix(parent)?.key(&name)?;
-        let mut headers = Headers::default();
-        meta::write(&posix, &mut headers);
+        let made = Posix::new(kind, clock::now());
+        let (posix, mut headers) = self.inherit(parent, made, mode, caller)?;
+        meta::write(&posix, &mut headers, self.options.defaults.attributes)?;
         let version = match self.store.put(&key, body, &headers, Condition::Absent).await {
             Ok(version) => version,
             Err(error) if error.kind == ErrorKind::Precondition => {
@@ -151,11 +152,18 @@ impl Vfs {
     pub async fn readlink(&self, ino: Ino) -> Result<Bytes> {
         let inode = self.table.inode(ino)?;
         let file = inode.file().ok_or(Error::Invalid("not a symbolic link"))?;
-        let Content::Remote(remote) = file.state.lock().content.clone() else {
+        let (content, kind, kept) = {
+            let state = file.state.lock();
+            (state.content.clone(), state.posix.kind, meta::symlink_target(&state.headers))
+        };
+        let Content::Remote(remote) = content else {
             return Err(Error::Invalid("not a symbolic link"));
         };
-        if file.state.lock().posix.kind != Kind::Symlink || remote.version.size > TARGET_MAX as u64 {
+        if kind != Kind::Symlink || remote.version.size > TARGET_MAX as u64 {
             return Err(Error::Invalid("not a symbolic link"));
+        }
+        if let Some(target) = kept {
+            return Ok(target.into());
         }
         let target = self.target(ino, &remote)?;
         let bytes = self.fetcher.read(&target, 0..remote.version.size).await;
@@ -169,17 +177,21 @@ impl Vfs {
         let name = Name::parse(name)?;
         let _keys = self.namespace.read().await;
         self.must_be_free(parent, &name).await?;
-        let posix = self.new_posix(Kind::Directory, mode, caller);
+        let made = Posix::new(Kind::Directory, clock::now());
+        let (posix, headers) = self.inherit(parent, made, mode, caller)?;
         let started = clock::instant();
         let marker = self.table.prefix(parent)?.dir(&name)?.marker().ok_or(Error::Exists)?;
-        match self.put_marker(&marker, &posix).await {
+        match self.put_marker(&marker, &posix, headers.clone()).await {
             Ok(()) => {}
             Err(Error::Store(error)) if error.kind == ErrorKind::Precondition => return Err(Error::Exists),
             Err(error) => return Err(error),
         }
         let place = Place { parent, name: name.clone() };
-        let inode = self.insert_directory(place.clone(), posix, Marker::Present);
+        let inode = self.insert_directory(place.clone(), Marker::Present);
         if let Some(directory) = inode.directory() {
+            let mut state = directory.state.lock();
+            (state.posix, state.headers) = (posix, headers);
+            drop(state);
             *directory.listing.lock() = Some(Arc::new(Listing::new(BTreeMap::new(), started)));
         }
         self.entry_changed(parent, &name, Some(Child::Directory));
@@ -188,10 +200,14 @@ impl Vfs {
     }
 
     /// Writes the marker object of a directory that has none.
-    pub(super) async fn put_marker(&self, marker: &crate::name::Key, posix: &Posix) -> Result<()> {
-        let content_type = Some("application/x-directory".to_owned());
-        let mut headers = Headers { content_type, ..Headers::default() };
-        meta::write(posix, &mut headers);
+    pub(super) async fn put_marker(
+        &self,
+        marker: &crate::name::Key,
+        posix: &Posix,
+        headers: Headers,
+    ) -> Result<()> {
+        let mut headers = marker_headers(headers);
+        meta::write(posix, &mut headers, self.options.defaults.attributes)?;
         self.store.put(marker, Bytes::new(), &headers, Condition::Absent).await?;
         Ok(())
     }
@@ -209,7 +225,12 @@ impl Vfs {
         if let Ok(inode) = self.table.inode(ino)
             && let Some(directory) = inode.directory()
         {
-            directory.state.lock().posix.mtime = clock::now();
+            directory.state.lock().touch(clock::now());
         }
     }
+}
+
+/// Headers of a marker object.
+pub(super) fn marker_headers(headers: Headers) -> Headers {
+    Headers { content_type: Some("application/x-directory".to_owned()), ..headers }
 }

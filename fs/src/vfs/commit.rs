@@ -61,7 +61,8 @@ impl Vfs {
         // A removed file has no key: its bytes go with the last handle.
         let Ok(key) = self.table.key(ino) else { return Ok(None) };
         let (stage, stamp) = (Stage::clone(stage), Stamp::of(stage.file.staged.file())?);
-        let posix = Posix { mtime: stamp.modified(), ..state.posix };
+        let posix = state.written(stamp.modified());
+        state.posix_changed |= posix != state.posix;
         state.posix = posix;
         let (headers, posix_changed) = (state.headers.clone(), state.posix_changed);
         Ok(Some(Snapshot { key, stage, stamp, posix, headers, posix_changed }))
@@ -69,14 +70,19 @@ impl Vfs {
 
     async fn send(&self, ino: Ino, file: &File, snapshot: Snapshot) -> Result<()> {
         let Snapshot { key, stage, stamp, posix, mut headers, posix_changed } = snapshot;
-        meta::write(&posix, &mut headers);
+        // Attributes that cannot be kept were refused when they were set. If the times of a write find no room
+        // beside another client's metadata, the bytes go without them.
+        match meta::write(&posix, &mut headers, self.options.defaults.attributes) {
+            Ok(()) | Err(Error::NoRoom) => {}
+            Err(error) => return Err(error),
+        }
         let unchanged = is_unchanged(&stage, &stamp).await?;
         let known = || {
             let committed = stage.committed.as_ref();
             (committed.and_then(|known| known.crc64nvme), committed.and_then(|known| known.crcs.clone()))
         };
         let (version, (crc64nvme, crcs)) = match (&stage.base, unchanged) {
-            (Some(base), true) if posix_changed || headers != file.state.lock().headers => {
+            (Some(base), true) if posix_changed => {
                 let copied =
                     self.copy_onto_itself(ino, &RemoteFile::new(base.clone()), headers.clone()).await?;
                 (copied.version.clone(), known())

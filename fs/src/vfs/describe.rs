@@ -5,15 +5,15 @@ use super::Vfs;
 use super::lookup::Description;
 use super::recall::Recollection;
 use crate::error::{Error, Result};
-use crate::inode::{Child, Directory, Ino, Inode, Place};
-use crate::meta::{self, Kind};
+use crate::inode::{Child, Directory, Ino, Inode, Node, Place};
+use crate::meta::Kind;
 use crate::name::{Name, Prefix};
 use crate::store::{ErrorKind, Version};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
 
-/// Only objects this small can be symbolic links (`PATH_MAX`), so that only they can have another type than a
-/// listing suggests.
+/// Only objects this small can be symbolic links (`PATH_MAX`) or, empty, special files, so that only they can have
+/// another type than a listing suggests.
 const LINK_MAX: u64 = 4095;
 /// Files described by one look-up at the most, once look-ups follow each other.
 const SWEEP_MAX: u32 = 64;
@@ -36,7 +36,7 @@ impl Vfs {
         }
         self.recall(ino, recollection.get_or_insert_with(|| self.recollection(ino)), page);
         let prefix = &self.table.prefix(ino)?;
-        let small = |version: &Version| (1..=LINK_MAX).contains(&version.size);
+        let small = |version: &Version| version.size <= LINK_MAX;
         let work: Vec<_> = page
             .iter()
             .filter_map(|(name, child)| match child {
@@ -59,7 +59,10 @@ impl Vfs {
         name: &Name,
         inode: &Inode,
     ) -> Result<bool> {
-        let undescribed = |inode: &Inode| inode.file().is_some_and(|file| !file.state.lock().described);
+        let undescribed = |inode: &Inode| match &inode.node {
+            Node::File(file) => !file.state.lock().described,
+            Node::Directory(directory) => !directory.state.lock().described,
+        };
         if !undescribed(inode) {
             directory.state.lock().undescribed = 0;
             return Ok(false);
@@ -99,6 +102,10 @@ impl Vfs {
     }
 
     async fn describe_entry(&self, parent: Ino, prefix: &Prefix, name: &Name) -> Result<()> {
+        let known: Option<Arc<Inode>> = self.table.child(parent, name);
+        if let Some(directory) = known.as_ref().and_then(|inode| inode.directory()) {
+            return self.describe_directory(directory, &prefix.dir(name)?).await;
+        }
         let info = match self.store.head(&prefix.key(name)?).await {
             Ok(info) => info,
             // Gone since it was listed: whoever looks it up is told so.
@@ -110,9 +117,30 @@ impl Vfs {
         if known.as_ref().and_then(|inode| inode.file()).is_some_and(|file| self.refresh(file, &info)) {
             return Ok(());
         }
-        let posix = meta::read(&info.headers, &info.version, Kind::File, &self.defaults());
+        let posix = self.posix(&info, Kind::File);
         let place = Place { parent, name: name.clone() };
         self.insert_file(place, info.version, Description::Known(posix, info.headers));
+        Ok(())
+    }
+
+    /// Asks the marker of the mount's own directory, once.
+    pub(super) async fn describe_root(&self, inode: &Inode) -> Result<()> {
+        match inode.directory() {
+            Some(directory) if inode.ino == Ino::ROOT && !directory.state.lock().described => {
+                self.describe_directory(directory, &self.options.prefix).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Asks the marker of a directory of which only its existence is known.
+    async fn describe_directory(&self, directory: &Directory, inner: &Prefix) -> Result<()> {
+        let Some(marker) = inner.marker() else { return Ok(()) };
+        match self.store.head(&marker).await {
+            Ok(info) => self.refresh_directory(directory, Some(&info)),
+            Err(error) if error.kind == ErrorKind::NotFound => self.refresh_directory(directory, None),
+            Err(error) => return Err(Error::Store(error)),
+        }
         Ok(())
     }
 }

@@ -108,6 +108,9 @@ impl Vfs {
     /// The file is the object at its new place from now on.
     fn rests_on(&self, inode: &Inode, version: &Version) {
         self.follow_copy(inode, version);
+        if let Some(file) = inode.file() {
+            file.state.lock().posix.ctime = clock::now();
+        }
         self.relabel(inode);
         self.published(inode.ino, version);
     }

@@ -25,7 +25,8 @@ pub struct Entry {
 /// What the store has under a name.
 enum Found {
     File(Box<ObjectInfo>),
-    Directory { posix: Posix, marker: Marker },
+    /// With its marker, if it has one.
+    Directory(Option<Box<ObjectInfo>>),
 }
 
 impl Vfs {
@@ -40,7 +41,7 @@ impl Vfs {
     /// An inode for the kernel, counted as looked up.
     pub(super) fn entry(&self, inode: &Arc<Inode>, place: Option<Place>) -> Entry {
         self.table.looked_up(inode, place);
-        Entry { attr: inode.attr(), ttl: self.options.attr_ttl }
+        Entry { attr: self.attr(inode), ttl: self.options.attr_ttl }
     }
 
     /// The inode at `name`, as fresh as the attributes' lifetime demands, with its own attributes.
@@ -87,7 +88,10 @@ impl Vfs {
     pub(super) fn is_fresh(&self, inode: &Inode) -> bool {
         let young = |checked: Instant| checked.elapsed() < self.options.attr_ttl;
         match &inode.node {
-            Node::Directory(directory) => young(directory.state.lock().checked),
+            Node::Directory(directory) => {
+                let state = directory.state.lock();
+                state.described && young(state.checked)
+            }
             Node::File(file) => {
                 let state = file.state.lock();
                 matches!(state.content, Content::Staged(_)) || (state.described && young(state.checked))
@@ -106,7 +110,7 @@ impl Vfs {
             (Node::Directory(directory), Child::Directory) => {
                 let mut state = directory.state.lock();
                 state.checked = state.checked.max(fetched);
-                true
+                state.described
             }
             (Node::File(file), Child::Object(version)) => {
                 let mut state = file.state.lock();
@@ -196,17 +200,13 @@ impl Vfs {
         let Some(inner) = inner else { return Ok(None) };
         if let Some(marker) = inner.marker() {
             match self.store.head(&marker).await {
-                Ok(info) => {
-                    let posix = meta::read(&info.headers, &info.version, Kind::Directory, &self.defaults());
-                    return Ok(Some(Found::Directory { posix, marker: Marker::Present }));
-                }
+                Ok(info) => return Ok(Some(Found::Directory(Some(Box::new(info))))),
                 Err(error) if is_absent(&error) => {}
                 Err(error) => return Err(error.into()),
             }
         }
         if self.has_keys(inner).await? {
-            let posix = self.defaults().directory(clock::now());
-            return Ok(Some(Found::Directory { posix, marker: Marker::Absent }));
+            return Ok(Some(Found::Directory(None)));
         }
         Ok(None)
     }
@@ -240,14 +240,8 @@ impl Vfs {
         };
         if let Some(inode) = known {
             match (&inode.node, &found) {
-                (Node::Directory(directory), Found::Directory { posix, marker }) => {
-                    let mut state = directory.state.lock();
-                    if *marker == Marker::Present {
-                        state.posix = *posix;
-                    }
-                    state.marker = *marker;
-                    state.checked = clock::instant();
-                    drop(state);
+                (Node::Directory(directory), Found::Directory(marker)) => {
+                    self.refresh_directory(directory, marker.as_deref());
                     return inode;
                 }
                 (Node::File(file), Found::File(info)) if self.refresh(file, info) => return inode,
@@ -256,10 +250,17 @@ impl Vfs {
         }
         let place = Place { parent, name: name.clone() };
         match found {
-            Found::Directory { posix, marker } => self.insert_directory(place, posix, marker),
+            Found::Directory(None) => self.insert_directory(place, Marker::Absent),
+            Found::Directory(Some(info)) => {
+                let inode = self.insert_directory(place, Marker::Present);
+                if let Some(directory) = inode.directory() {
+                    self.refresh_directory(directory, Some(&info));
+                }
+                inode
+            }
             Found::File(info) => {
                 self.learned(parent);
-                let posix = meta::read(&info.headers, &info.version, Kind::File, &self.defaults());
+                let posix = self.posix(&info, Kind::File);
                 let ObjectInfo { version, headers, .. } = *info;
                 self.insert_file(place, version, Description::Known(posix, headers))
             }
@@ -269,7 +270,7 @@ impl Vfs {
     /// Takes what HEAD says. False if that needs a new inode: another version while the file is open, or a
     /// symbolic link where a listing had shown a file.
     pub(super) fn refresh(&self, file: &File, info: &ObjectInfo) -> bool {
-        let posix = meta::read(&info.headers, &info.version, Kind::File, &self.defaults());
+        let posix = self.posix(info, Kind::File);
         let mut state = file.state.lock();
         let Content::Remote(remote) = &state.content else { return true };
         if posix.kind != state.posix.kind {
@@ -280,7 +281,6 @@ impl Vfs {
                 return false;
             }
             state.content = Content::Remote(Arc::new(RemoteFile::new(info.version.clone())));
-            state.ctime = info.version.last_modified;
         }
         if !state.posix_changed {
             state.posix = posix;
@@ -291,20 +291,44 @@ impl Vfs {
         true
     }
 
-    pub(super) fn insert_directory(&self, place: Place, posix: Posix, marker: Marker) -> Arc<Inode> {
+    /// Takes what the marker says, if there is one.
+    pub(super) fn refresh_directory(&self, directory: &Directory, marker: Option<&ObjectInfo>) {
+        let mut state = directory.state.lock();
+        match marker {
+            Some(info) => {
+                let posix = self.posix(info, Kind::Directory);
+                state.refresh(posix, info.headers.clone(), &info.version);
+            }
+            None => {
+                state.described = true;
+                state.marker = Marker::Absent;
+            }
+        }
+        state.checked = clock::instant();
+    }
+
+    /// The attributes that an object says; `kind` tells a marker from other keys.
+    pub(super) fn posix(&self, info: &ObjectInfo, kind: Kind) -> Posix {
+        meta::read(&info.headers, &info.version, kind, &self.options.defaults)
+    }
+
+    /// A directory of which only its existence is known.
+    pub(super) fn insert_directory(&self, place: Place, marker: Marker) -> Arc<Inode> {
         self.step_aside(&place);
-        let directory = Directory::new(posix, marker, clock::instant());
-        self.table.insert(place, |ino| Inode { ino, node: Node::Directory(directory) })
+        let posix = self.options.defaults.directory(clock::now());
+        let directory = Directory::new(posix, Headers::default(), marker, clock::instant());
+        self.table.insert(place, |ino| Inode { ino, node: Node::Directory(Box::new(directory)) })
     }
 
     pub(super) fn insert_file(&self, place: Place, version: Version, description: Description) -> Arc<Inode> {
-        let ctime = version.last_modified;
         let (posix, headers, described) = match description {
             Description::Known(posix, headers) => (posix, headers, true),
-            Description::Listed => (self.defaults().file(ctime), Headers::default(), false),
+            Description::Listed => {
+                (self.options.defaults.file(version.last_modified), Headers::default(), false)
+            }
         };
         let content = Content::Remote(Arc::new(RemoteFile::new(version)));
-        let file = File::new(FileState::new(posix, ctime, headers, content, described));
+        let file = File::new(FileState::new(posix, headers, content, described));
         self.table.insert(place, |ino| Inode { ino, node: Node::File(Box::new(file)) })
     }
 }
@@ -315,6 +339,7 @@ fn is_absent(error: &store::Error) -> bool {
 }
 
 /// What is known of a file that gets an inode.
+#[expect(clippy::large_enum_variant, reason = "taken apart where it arrives")]
 pub(super) enum Description {
     /// Its own attributes and headers.
     Known(Posix, Headers),

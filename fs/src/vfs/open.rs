@@ -5,6 +5,7 @@ use super::{Vfs, WHOLE_MAX};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Content, File, FileState, Ino, Inode, Place, RemoteFile, Serving};
+use crate::meta;
 use crate::read::Target;
 use crate::store::ErrorKind;
 use std::sync::Arc;
@@ -167,8 +168,12 @@ impl Vfs {
             state.posix.mode = state.posix.mode_without_set_id();
             state.posix_changed = true;
         }
-        // The kernel does not say who writes to a file that it passes through; these bits depend on it.
-        let serve = choose(&mut state, passthrough && !(set_id && flags.write))?;
+        if flags.truncate {
+            state.drop_capabilities();
+        }
+        // The kernel does not say who writes, or when, to a file that it passes through; these depend on it.
+        let privileged = set_id || meta::has_capabilities(&state.headers);
+        let serve = choose(&mut state, passthrough && !(privileged && flags.write))?;
         if flags.write {
             state.handles.writers += 1;
         } else {

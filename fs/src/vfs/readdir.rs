@@ -171,14 +171,13 @@ impl Vfs {
             (Some(inode), _) if self.is_fresh(&inode) => inode,
             (_, Child::Object(version)) => self.insert_file(place(), version.clone(), Description::Listed),
             (_, Child::Directory) => {
-                let posix = self.defaults().directory(clock::now());
-                let inode = self.insert_directory(place(), posix, Marker::Unknown);
+                let inode = self.insert_directory(place(), Marker::Unknown);
                 // The listing proves that it exists, not what its marker says: a look-up asks for that.
-                return Some(EntryKind::Child { attr: inode.attr(), ttl: Duration::ZERO });
+                return Some(EntryKind::Child { attr: self.attr(&inode), ttl: Duration::ZERO });
             }
         };
         let ttl = if self.is_fresh(&inode) { self.options.attr_ttl } else { Duration::ZERO };
-        Some(EntryKind::Child { attr: inode.attr(), ttl })
+        Some(EntryKind::Child { attr: self.attr(&inode), ttl })
     }
 
     /// Whether the inode is the version that the listing shows; a described one then counts as checked.

@@ -52,7 +52,7 @@ impl Vfs {
             let Child::Object(version) = child else { continue };
             let Some(known) = name.as_str().and_then(|name| from.objects.remove(name)) else { continue };
             if known.describes(version) && !self.is_described(parent, name, version) {
-                let posix = meta::read(&known.headers, version, Kind::File, &self.defaults());
+                let posix = meta::read(&known.headers, version, Kind::File, &self.options.defaults);
                 let place = Place { parent, name: name.clone() };
                 self.insert_file(place, version.clone(), Description::Known(posix, known.headers));
             }

@@ -79,8 +79,11 @@ impl Vfs {
             return Ok(());
         }
         let Some(marker) = prefix.marker() else { return Ok(()) };
-        let posix = directory.state.lock().posix;
-        match self.put_marker(&marker, &posix).await {
+        let (posix, headers) = {
+            let state = directory.state.lock();
+            (state.posix, state.headers.clone())
+        };
+        match self.put_marker(&marker, &posix, headers).await {
             Ok(()) => {}
             Err(Error::Store(error)) if error.kind == ErrorKind::Precondition => {}
             Err(error) => return Err(error),

@@ -5,6 +5,7 @@ use super::remove::in_bucket;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, Ino, Inode, Node, Place, RemoteFile};
+use crate::meta;
 use crate::name::Name;
 use crate::store::{Condition, CopyRequest, Version};
 use std::ffi::OsStr;
@@ -103,17 +104,29 @@ impl Vfs {
                     RenameMode::Replace => Condition::Always,
                     RenameMode::NoReplace | RenameMode::Exchange => Condition::Absent,
                 };
+                // A rename changes an attribute, ctime, and none of the others: not even those that only the object's
+                // own time says. Where the metadata has no room for them they are left to that.
+                let (mut posix, mut headers) = {
+                    let state = file.state.lock();
+                    (state.posix, state.headers.clone())
+                };
+                posix.ctime = clock::now();
+                let kept = meta::write(&posix, &mut headers, self.options.defaults.attributes).is_ok();
                 let request = CopyRequest {
                     from: old_key.clone(),
                     if_match: remote.version.etag.clone(),
                     size: remote.version.size,
                     to: new_key.clone(),
                     condition,
-                    headers: None,
+                    headers: kept.then(|| headers.clone()),
                 };
                 let version = self.store.copy(request).await?;
                 self.delete_file(&from.name, &old_key).await?;
                 self.moved_copy(inode, &remote, version.clone());
+                {
+                    let mut state = file.state.lock();
+                    (state.posix, state.headers) = (posix, headers);
+                }
                 self.table.rename(inode.ino, to.clone());
                 self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
             }
@@ -123,10 +136,14 @@ impl Vfs {
                 if !to.name.is_plain() {
                     self.must_take(&new_key).await?;
                 }
-                if let Content::Staged(stage) = &mut file.state.lock().content {
-                    stage.base = replaced;
-                    stage.committed = None;
-                    stage.file.staged.relabel(&self.label(&new_key, stage.base.as_ref()))?;
+                {
+                    let mut state = file.state.lock();
+                    if let Content::Staged(stage) = &mut state.content {
+                        stage.base = replaced;
+                        stage.committed = None;
+                        stage.file.staged.relabel(&self.label(&new_key, stage.base.as_ref()))?;
+                    }
+                    state.posix.ctime = clock::now();
                 }
                 self.table.rename(inode.ino, to.clone());
                 if had_object {
@@ -146,7 +163,6 @@ impl Vfs {
         let Some(file) = inode.file() else { return };
         let mut state = file.state.lock();
         let object = old.object.lock().clone();
-        state.ctime = clock::now();
         state.checked = clock::instant();
         state.content = Content::Remote(Arc::new(RemoteFile::with_object(version, object)));
     }

@@ -3,8 +3,8 @@
 
 use super::Vfs;
 use crate::error::{Error, Result};
-use crate::inode::{Child, Content, Ino, Inode, Node, Place, RemoteFile};
-use crate::name::{Key, Prefix};
+use crate::inode::{Child, Content, Ino, Inode, Listing, Node, Place, RemoteFile};
+use crate::name::{Key, Name, Prefix};
 use crate::store::{Condition, CopyRequest, Depth, ListRequest, Listed, Version};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::HashMap;
@@ -72,10 +72,7 @@ impl Vfs {
     fn follow(&self, ino: Ino, copies: &HashMap<Key, Version>) {
         for (_, inode) in self.table.children(ino) {
             match &inode.node {
-                Node::Directory(directory) => {
-                    *directory.listing.lock() = None;
-                    self.follow(inode.ino, copies);
-                }
+                Node::Directory(_) => self.follow(inode.ino, copies),
                 Node::File(_) => {
                     if let Some(copied) = self.table.key(inode.ino).ok().and_then(|key| copies.get(&key)) {
                         self.follow_copy(&inode, copied);
@@ -86,8 +83,24 @@ impl Vfs {
         if let Ok(inode) = self.table.inode(ino)
             && let Some(directory) = inode.directory()
         {
-            *directory.listing.lock() = None;
+            let mut slot = directory.listing.lock();
+            *slot = slot.take().and_then(|listing| self.copied_listing(ino, &listing, copies)).map(Arc::new);
         }
+    }
+
+    /// The listing of a directory after the move: the same names with the versions of the copies. None if it had an
+    /// object that was not copied.
+    fn copied_listing(&self, ino: Ino, listing: &Listing, copies: &HashMap<Key, Version>) -> Option<Listing> {
+        let prefix = self.table.prefix(ino).ok()?;
+        let copied = |(name, child): (Name, Child)| {
+            let child = match child {
+                Child::Directory => Child::Directory,
+                Child::Object(_) => Child::Object(copies.get(&prefix.key(&name).ok()?)?.clone()),
+            };
+            Some((name, child))
+        };
+        let entries = listing.snapshot().into_iter().map(copied).collect::<Option<_>>()?;
+        Some(Listing::new(entries, listing.fetched))
     }
 
     /// The file's object is another one of the same bytes from now on.

@@ -1,10 +1,12 @@
 //! The file system on the memory store, without a kernel.
 
+mod attributes;
 mod names;
 mod requests;
 mod versions;
 
 use super::*;
+use crate::meta::Attributes;
 use crate::name::Key;
 use crate::store::{Condition, Counts, GetRequest, Headers, MemoryOptions, MemoryStore, ObserveStore};
 use bytes::Bytes;
@@ -19,7 +21,7 @@ pub(super) struct World {
     dir: tempfile::TempDir,
 }
 
-pub(super) const CALLER: Caller = Caller { uid: 0, gid: 0 };
+pub(super) const CALLER: Caller = Caller { uid: 0, gid: 0, umask: 0 };
 pub(super) const WRITE: OpenFlags =
     OpenFlags { write: true, truncate: false, exclusive: false, drop_set_id: false, sync: false };
 pub(super) const READ: OpenFlags = OpenFlags { write: false, ..WRITE };
@@ -38,19 +40,30 @@ impl World {
     pub(super) fn on(memory: MemoryStore, attr_ttl: Duration) -> Self {
         let store = Arc::new(ObserveStore::new(Arc::new(memory)));
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let vfs = mount(&store, &dir.path().join("cache"), attr_ttl);
+        let vfs = mount(&store, &dir.path().join("cache"), attr_ttl, Attributes::Keep);
         Self { vfs, store, dir }
+    }
+
+    /// A mount of the same bucket that shows its own mode and owner.
+    pub(super) fn fixed(&self) -> Arc<Vfs> {
+        mount(&self.store, &self.dir.path().join("fixed"), Duration::ZERO, Attributes::Fixed)
     }
 
     /// The same bucket from another mount with a cache of its own.
     pub(super) fn elsewhere(&self) -> Arc<Vfs> {
-        mount(&self.store, &self.dir.path().join("other"), Duration::ZERO)
+        mount(&self.store, &self.dir.path().join("other"), Duration::ZERO, Attributes::Keep)
+    }
+
+    /// The same, from a mount that believes answers for long.
+    pub(super) fn remembering(&self) -> Arc<Vfs> {
+        let long = Duration::from_secs(3600);
+        mount(&self.store, &self.dir.path().join("remembering"), long, Attributes::Keep)
     }
 
     /// The bucket after this mount has ended, mounted again with its cache.
     pub(super) async fn again(&self) -> Arc<Vfs> {
         assert!(self.vfs.drain().await.failed.is_empty());
-        mount(&self.store, &self.dir.path().join("cache"), Duration::ZERO)
+        mount(&self.store, &self.dir.path().join("cache"), Duration::ZERO, Attributes::Keep)
     }
 
     pub(super) fn counts(&self) -> Counts {
@@ -100,7 +113,12 @@ impl World {
     }
 }
 
-fn mount(store: &Arc<ObserveStore>, cache: &std::path::Path, attr_ttl: Duration) -> Arc<Vfs> {
+fn mount(
+    store: &Arc<ObserveStore>,
+    cache: &std::path::Path,
+    attr_ttl: Duration,
+    attributes: Attributes,
+) -> Arc<Vfs> {
     let options =
         StoreOptions { dir: cache.to_owned(), max_bytes: 1 << 30, min_free_bytes: 0, boot_id: None };
     Vfs::new(VfsParts {
@@ -109,10 +127,7 @@ fn mount(store: &Arc<ObserveStore>, cache: &std::path::Path, attr_ttl: Duration)
         bucket: BucketId::new("test"),
         options: Options {
             prefix: Prefix::default(),
-            uid: 0,
-            gid: 0,
-            file_mode: 0o644,
-            dir_mode: 0o755,
+            defaults: Defaults { uid: 0, gid: 0, file_mode: 0o644, dir_mode: 0o755, attributes },
             read_only: false,
             attr_ttl,
             part_size: 5 << 20,

@@ -1,7 +1,6 @@
 //! Writing through tarn, truncation, flush and fsync.
 
 use super::Vfs;
-use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Content, FileState, Inode, Node, Stage};
 use crate::write::Extents;
@@ -22,6 +21,7 @@ impl Vfs {
         let end =
             offset.checked_add(data.len() as u64).filter(|end| *end <= OBJECT_MAX).ok_or(Error::TooLarge)?;
         let mut state = file.state.lock();
+        state.drop_capabilities();
         let stage = staged(&mut state)?;
         stage.file.staged.file().write_all_at(data, offset)?;
         stage.wrote(offset..end);
@@ -37,7 +37,7 @@ impl Vfs {
         let _op = file.op.lock().await;
         self.stage(inode, file, size == 0).await?;
         let mut state = file.state.lock();
-        state.ctime = clock::now();
+        state.drop_capabilities();
         set_len(staged(&mut state)?, size)
     }
 

@@ -1,9 +1,11 @@
 //! Requests on the attributes of files and of the file system.
 
+use super::super::decode::{reply_xattr, xattr_mode};
 use super::super::{Adapter, answer::Patience, errno, file_attr};
 use crate::inode::Ino;
-use crate::vfs::SetAttr;
-use fuser::{INodeNo, ReplyAttr, ReplyStatfs};
+use crate::vfs::{Caller, SetAttr};
+use fuser::{INodeNo, ReplyAttr, ReplyEmpty, ReplyStatfs, ReplyXattr};
+use std::ffi::OsStr;
 use std::sync::Arc;
 
 pub(super) fn getattr(fs: &Adapter, ino: INodeNo, reply: ReplyAttr) {
@@ -28,4 +30,41 @@ pub(super) fn statfs(fs: &Adapter, reply: ReplyStatfs) {
     let space = fs.vfs.statfs();
     let (blocks, files) = (space.total / u64::from(space.block), u64::MAX >> 16);
     reply.statfs(blocks, blocks, blocks, files, files, space.block, space.name_max, space.block);
+}
+
+pub(super) fn setxattr(
+    fs: &Adapter,
+    caller: Caller,
+    ino: INodeNo,
+    (name, value): (&OsStr, &[u8]),
+    flags: i32,
+    reply: ReplyEmpty,
+) {
+    let (vfs, name, value) = (Arc::clone(&fs.vfs), name.to_owned(), value.to_vec());
+    let work = async move { vfs.setxattr(Ino(ino.0), &name, &value, xattr_mode(flags)?, caller).await };
+    fs.run_empty(Patience::Unbounded, work, "setxattr", reply);
+}
+
+pub(super) fn getxattr(fs: &Adapter, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+    let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
+    let work = async move { vfs.getxattr(Ino(ino.0), &name).await };
+    fs.run(Patience::Bounded, work, move |result| match result {
+        Ok(value) => reply_xattr(reply, size, &value),
+        Err(error) => reply.error(errno("getxattr", &error)),
+    });
+}
+
+pub(super) fn listxattr(fs: &Adapter, caller: Caller, ino: INodeNo, size: u32, reply: ReplyXattr) {
+    let vfs = Arc::clone(&fs.vfs);
+    let work = async move { vfs.listxattr(Ino(ino.0), caller).await };
+    fs.run(Patience::Bounded, work, move |result| match result {
+        Ok(names) => reply_xattr(reply, size, &names),
+        Err(error) => reply.error(errno("listxattr", &error)),
+    });
+}
+
+pub(super) fn removexattr(fs: &Adapter, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
+    let work = async move { vfs.removexattr(Ino(ino.0), &name).await };
+    fs.run_empty(Patience::Unbounded, work, "removexattr", reply);
 }

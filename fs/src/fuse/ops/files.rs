@@ -34,13 +34,13 @@ pub(super) fn open(fs: &Adapter, request: &Request, ino: INodeNo, flags: OpenFla
 
 pub(super) fn create(
     fs: &Adapter,
-    request: &Request,
+    (request, umask): (&Request, u32),
     (parent, name): (INodeNo, &OsStr),
     mode: u32,
     flags: i32,
     reply: ReplyCreate,
 ) {
-    let (vfs, name, caller) = (Arc::clone(&fs.vfs), name.to_owned(), caller(request));
+    let (vfs, name, caller) = (Arc::clone(&fs.vfs), name.to_owned(), caller(request, umask));
     let (flags, passthrough) = (open_flags(request, flags), fs.wants_passthrough());
     let (backings, enabled, again) =
         (Arc::clone(&fs.backings), Arc::clone(&fs.passthrough), Arc::clone(&fs.vfs));

@@ -1,10 +1,12 @@
 //! Requests on names: what stands in a directory under which name.
 
-use super::super::decode::{caller, rename_mode};
+use super::super::decode::rename_mode;
 use super::super::{Adapter, answer::Patience, errno};
 use crate::error::Error;
 use crate::inode::Ino;
-use fuser::{INodeNo, RenameFlags, ReplyData, ReplyEmpty, ReplyEntry, Request};
+use crate::meta::Kind;
+use crate::vfs::Caller;
+use fuser::{INodeNo, RenameFlags, ReplyData, ReplyEmpty, ReplyEntry};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,41 +27,39 @@ pub(super) fn readlink(fs: &Adapter, ino: INodeNo, reply: ReplyData) {
 
 pub(super) fn mknod(
     fs: &Adapter,
-    request: &Request,
-    parent: INodeNo,
-    name: &OsStr,
+    caller: Caller,
+    (parent, name): (INodeNo, &OsStr),
     mode: u32,
+    rdev: u32,
     reply: ReplyEntry,
 ) {
-    if mode & libc::S_IFMT != libc::S_IFREG {
-        return reply.error(errno("mknod", &Error::NotPermitted("special files are not kept")));
-    }
-    let (vfs, name, caller) = (Arc::clone(&fs.vfs), name.to_owned(), caller(request));
-    let work = async move { vfs.make_file(Ino(parent.0), &name, mode, caller).await };
+    let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
+    let work = async move {
+        let kind = Kind::of_mode(mode, rdev).ok_or(Error::Invalid("no such kind of file"))?;
+        vfs.mknod(Ino(parent.0), &name, kind, mode, caller).await
+    };
     fs.run_entry(work, "mknod", reply);
 }
 
 pub(super) fn mkdir(
     fs: &Adapter,
-    request: &Request,
-    parent: INodeNo,
-    name: &OsStr,
+    caller: Caller,
+    (parent, name): (INodeNo, &OsStr),
     mode: u32,
     reply: ReplyEntry,
 ) {
-    let (vfs, name, caller) = (Arc::clone(&fs.vfs), name.to_owned(), caller(request));
+    let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
     fs.run_entry(async move { vfs.mkdir(Ino(parent.0), &name, mode, caller).await }, "mkdir", reply);
 }
 
 pub(super) fn symlink(
     fs: &Adapter,
-    request: &Request,
-    parent: INodeNo,
-    name: &OsStr,
+    caller: Caller,
+    (parent, name): (INodeNo, &OsStr),
     target: &Path,
     reply: ReplyEntry,
 ) {
-    let (vfs, name, caller) = (Arc::clone(&fs.vfs), name.to_owned(), caller(request));
+    let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
     let target = target.as_os_str().to_owned();
     let work = async move { vfs.symlink(Ino(parent.0), &name, &target, caller).await };
     fs.run_entry(work, "symlink", reply);

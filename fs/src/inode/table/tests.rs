@@ -1,12 +1,14 @@
 use super::*;
 use crate::inode::{Directory, Marker, Node};
 use crate::meta::{Kind, Posix};
+use crate::store::Headers;
 use std::ffi::OsStr;
 use std::time::{Instant, UNIX_EPOCH};
 
 fn directory(ino: Ino) -> Inode {
-    let posix = Posix { kind: Kind::Directory, mode: 0o755, uid: 0, gid: 0, mtime: UNIX_EPOCH };
-    Inode { ino, node: Node::Directory(Directory::new(posix, Marker::Present, Instant::now())) }
+    let posix = Posix::new(Kind::Directory, UNIX_EPOCH);
+    let directory = Directory::new(posix, Headers::default(), Marker::Present, Instant::now());
+    Inode { ino, node: Node::Directory(Box::new(directory)) }
 }
 
 fn name(text: &str) -> Name {

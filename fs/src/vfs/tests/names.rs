@@ -77,7 +77,8 @@ async fn every_key_is_found_by_reading_directories() {
 async fn every_key_is_found_by_its_path_alone() {
     let world = odd_world().await;
     for (path, body) in expected() {
-        let vfs = mount(&world.store, &world.dir.path().join("cold"), Duration::from_secs(3600));
+        let vfs =
+            mount(&world.store, &world.dir.path().join("cold"), Duration::from_secs(3600), Attributes::Keep);
         assert_eq!(read_file(&vfs, &path).await.expect(&path), body, "{path}");
     }
 }
