@@ -164,6 +164,7 @@ async fn an_open_file_moves_aside_when_others_make_a_directory_of_its_name() {
     let opened = world.vfs.open(ino, WRITE, false).await.expect("open");
     world.vfs.write(opened.fh, 0, b"new").expect("write");
     world.put("a/b", "below").await;
+    assert_eq!(names(&world.vfs, "").await, ["%=a", "a"]);
     assert_eq!(world.lookup("%=a").await.expect("the same file"), ino);
     assert_eq!(world.read_file("a/b").await.expect("read"), b"below");
     world.close(opened.fh).await;

@@ -195,3 +195,15 @@ async fn attributes_seen_before_a_remount_are_listed_without_asking_again() {
     let link = lookup(&again, "d/link").await.expect("there");
     assert_eq!(again.getattr(link).await.expect("stat").posix.kind, crate::meta::Kind::Symlink);
 }
+
+#[tokio::test]
+async fn a_file_of_a_large_directory_is_one_head_away() {
+    let world = World::with_ttl(Duration::ZERO);
+    for index in 0..1001 {
+        world.put(&format!("d/{index:04}"), "x").await;
+    }
+    world.read_file("d/0000").await.expect("the first look-up learns that the directory is large");
+    let directory = world.lookup("d").await.expect("there");
+    let read = async { assert!(world.vfs.lookup(directory, OsStr::new("0500")).await.is_ok()) };
+    assert_eq!(cost(&world, read).await, [(Op::Head, 1)]);
+}
