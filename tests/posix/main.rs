@@ -2,8 +2,8 @@
 //! directory as the control. After each suite the mount is compared with the bucket and with a second mount that has
 //! an empty cache, so that nothing passes that was never stored.
 //!
-//! `TARN_FULL=1` (`make test-posix`) runs the long versions, and the suites that no registry has, from the
-//! directories that `PJDFSTEST_DIR`, `XFSTESTS_DIR` and `LTP_DIR` name, and writes what it saw to RESULTS.md.
+//! `TARN_FULL=1` (`make test-posix`) runs the long versions, and pjdfstest in C from the directory that
+//! `PJDFSTEST_DIR` names (no registry has it), and writes what it saw to RESULTS.md.
 
 #![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
 

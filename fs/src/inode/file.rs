@@ -54,6 +54,8 @@ pub struct FileState {
     pub serving: Serving,
     /// When the store last confirmed the version.
     pub checked: Instant,
+    /// Nothing that the store had said by then is believed any more.
+    pub doubted: Option<Instant>,
     /// The version whose pages the kernel may still hold.
     pub kernel_pages: Option<Version>,
     /// A commit lost against another writer: the bytes are kept elsewhere and no more go to this key.
@@ -244,6 +246,11 @@ fn time((seconds, nanos): (i64, i64)) -> SystemTime {
 }
 
 impl FileState {
+    /// Whether what the store said at `time` still counts.
+    pub fn believes(&self, time: Instant) -> bool {
+        self.doubted.is_none_or(|doubted| time > doubted)
+    }
+
     /// A file that nobody has open, as the store has just described it, or as it was just made.
     pub fn new(posix: Posix, headers: Headers, content: Content, described: bool) -> Self {
         Self {
@@ -255,6 +262,7 @@ impl FileState {
             handles: Handles::default(),
             serving: Serving::Idle,
             checked: crate::clock::instant(),
+            doubted: None,
             kernel_pages: None,
             superseded: false,
         }

@@ -94,7 +94,8 @@ impl Vfs {
             }
             Node::File(file) => {
                 let state = file.state.lock();
-                matches!(state.content, Content::Staged(_)) || (state.described && young(state.checked))
+                matches!(state.content, Content::Staged(_))
+                    || (state.described && young(state.checked) && state.believes(state.checked))
             }
         }
     }
@@ -114,7 +115,8 @@ impl Vfs {
             }
             (Node::File(file), Child::Object(version)) => {
                 let mut state = file.state.lock();
-                let same = state.described && state.version().is_some_and(|known| known.same_bytes(version));
+                let same = state.version().is_some_and(|known| known.same_bytes(version));
+                let same = same && state.described && state.believes(fetched);
                 if same {
                     state.checked = state.checked.max(fetched);
                 }
@@ -159,7 +161,8 @@ impl Vfs {
         let likely_directory = match listed {
             Some(Child::Directory) => true,
             Some(Child::Object(_)) => false,
-            None => was_directory,
+            // An older listing is no answer, but it says what to ask for first.
+            None => was_directory || self.was_listed_as_directory(directory, name),
         };
         if likely_directory && let Some(found) = self.ask_directory(inner.as_ref()).await? {
             return Ok(Some(found));
@@ -202,6 +205,11 @@ impl Vfs {
             }
             (None, Err(error)) => Err(error),
         }
+    }
+
+    fn was_listed_as_directory(&self, directory: &Directory, name: &Name) -> bool {
+        let listing = directory.listing.lock().clone();
+        listing.is_some_and(|listing| matches!(listing.entry(name), Some(Child::Directory)))
     }
 
     async fn ask_file(&self, key: Option<&Key>) -> Result<Option<Found>> {

@@ -77,7 +77,7 @@ impl Vfs {
             };
             match prepared {
                 Ok(()) => return self.finish_open(&inode, flags, passthrough),
-                Err(error) if is_outdated(&error) => file.state.lock().checked = long_ago(),
+                Err(error) if is_outdated(&error) => file.state.lock().doubted = Some(clock::instant()),
                 Err(error) => return Err(error),
             }
         }
@@ -86,12 +86,15 @@ impl Vfs {
 
     /// Close-to-open: what is older than the lifetime is asked for again.
     async fn revalidate(&self, inode: &Arc<Inode>, file: &File) -> Result<()> {
-        if self.is_fresh(inode) && !self.is_doubtful(inode.ino, file) {
+        if self.is_doubtful(inode.ino, file) {
+            let mut state = file.state.lock();
+            state.doubted = state.doubted.max(clock::instant().checked_sub(JUST_NOW));
+        }
+        if self.is_fresh(inode) {
             return Ok(());
         }
         let version = || file.state.lock().version().cloned();
         let before = version();
-        file.state.lock().checked = long_ago();
         let Some(place) = self.table.place(inode.ino) else { return Ok(()) };
         let current = self.resolve(place.parent, &place.name).await;
         let same = || match (&before, &version()) {
@@ -286,10 +289,4 @@ pub(super) fn uncount(state: &mut FileState, passthrough: bool) {
 /// Whether the store says that the version is gone.
 pub(super) fn is_outdated(error: &Error) -> bool {
     matches!(error.store_kind(), Some(ErrorKind::Precondition | ErrorKind::NotFound))
-}
-
-/// An instant that is certainly older than any lifetime.
-pub(super) fn long_ago() -> std::time::Instant {
-    let now = clock::instant();
-    now.checked_sub(Duration::from_secs(365 * 24 * 3600)).unwrap_or(now)
 }

@@ -1,7 +1,8 @@
 //! Reading through tarn: what the kernel does not read by itself.
 
 use super::Vfs;
-use super::open::{is_outdated, long_ago};
+use super::open::is_outdated;
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Content, Ino, Overlay, StagedFile};
 use crate::read::{Fetcher, Target};
@@ -69,7 +70,7 @@ impl Vfs {
         };
         bytes.map_err(|error| {
             if is_outdated(&error) {
-                file.state.lock().checked = long_ago();
+                file.state.lock().doubted = Some(clock::instant());
                 return Error::Stale(format!("replaced by another client: {error}"));
             }
             error

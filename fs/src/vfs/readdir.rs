@@ -188,7 +188,7 @@ impl Vfs {
             Content::Staged(_) => return true,
             Content::Remote(remote) => remote.version.same_bytes(version),
         };
-        if same && state.described {
+        if same && state.described && state.doubted.is_none() {
             state.checked = clock::instant();
         }
         same

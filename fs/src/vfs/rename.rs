@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::inode::{Child, Content, Ino, Inode, Node, Place, RemoteFile};
 use crate::meta;
 use crate::name::Name;
-use crate::store::{Condition, CopyRequest, Version};
+use crate::store::{Condition, CopyRequest, ErrorKind, Version};
 use std::ffi::OsStr;
 use std::sync::Arc;
 
@@ -82,6 +82,18 @@ impl Vfs {
         }
     }
 
+    /// Copies for a rename. Where the target must be free, another client may have been first.
+    async fn copy_to_new_name(&self, request: CopyRequest) -> Result<Version> {
+        let (to, must_be_free) = (request.to.clone(), request.condition == Condition::Absent);
+        match self.store.copy(request).await {
+            Ok(version) => Ok(version),
+            Err(error) if must_be_free && error.kind == ErrorKind::Precondition => {
+                Err(if self.store.head(&to).await.is_ok() { Error::Exists } else { error.into() })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     pub(super) async fn rename_file(
         &self,
         inode: &Arc<Inode>,
@@ -120,7 +132,7 @@ impl Vfs {
                     condition,
                     headers: kept.then(|| headers.clone()),
                 };
-                let version = self.store.copy(request).await?;
+                let version = self.copy_to_new_name(request).await?;
                 self.delete_file(&from.name, &old_key).await?;
                 self.moved_copy(inode, &remote, version.clone());
                 {

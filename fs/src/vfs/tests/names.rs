@@ -182,7 +182,7 @@ async fn an_open_file_moves_aside_when_a_listing_shows_a_directory_of_its_name()
     world.vfs.forget_listing(Ino::ROOT);
     drop(world.lookup("missing").await.expect_err("this lists the directory"));
     let inode = world.vfs.table.inode(ino).expect("open");
-    inode.file().expect("a file").state.lock().checked = crate::vfs::open::long_ago();
+    inode.file().expect("a file").state.lock().doubted = Some(clock::instant());
     assert_eq!(world.read_file("a/b").await.expect("the directory"), b"below");
     assert_eq!(world.vfs.table.key(ino).expect("it has a name").as_str(), "a");
     assert_eq!(world.lookup("%=a").await.expect("the same file"), ino);

@@ -96,3 +96,16 @@ async fn an_open_that_finds_another_version_first_lets_the_kernel_know_its_size(
     // What the kernel does then: it looks the name up again, and opens what it finds.
     assert_eq!(world.read_file("f").await.expect("read"), b"longer than before");
 }
+
+#[tokio::test]
+async fn a_rename_that_must_not_replace_loses_to_another_node() {
+    let world = World::new();
+    world.write_file("from", b"ours").await;
+    assert!(matches!(world.lookup("to").await, Err(Error::NotFound)));
+    world.put("to", "theirs").await;
+    let (from, to) = ((Ino::ROOT, OsStr::new("from")), (Ino::ROOT, OsStr::new("to")));
+    let lost = world.vfs.rename(from, to, RenameMode::NoReplace).await;
+    assert!(matches!(lost, Err(Error::Exists)), "{lost:?}");
+    assert_eq!(world.object("from").await.as_deref(), Some(&b"ours"[..]));
+    assert_eq!(world.object("to").await.as_deref(), Some(&b"theirs"[..]));
+}
