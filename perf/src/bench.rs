@@ -104,7 +104,7 @@ impl Bench {
     /// it again costs ten times what a write to the page cache costs; whoever came first would pay for it.
     pub fn settle(&self) -> Result<()> {
         files::settle(self.home.path())?;
-        let bytes = (self.plan.large * 8).min(self.machine.memory_gib * GIB / 3);
+        let bytes = (self.plan.large * 5).min(self.machine.memory_gib * GIB / 4);
         std::hint::black_box(vec![1_u8; usize::try_from(bytes)?]);
         Ok(())
     }

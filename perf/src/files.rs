@@ -11,7 +11,7 @@ use tarn_tests::data;
 /// A file that was written: how long the write calls took, and how long the close.
 #[derive(Debug, Clone, Copy)]
 pub struct Written {
-    /// From before the open to after the last write.
+    /// From after the open, which makes the object, to after the last write.
     pub writes: Duration,
     /// The close.
     pub close: Duration,
@@ -25,8 +25,8 @@ pub fn write(path: &Path, size: u64, seed: u64) -> Result<Written> {
 /// The same with `call` bytes a call, 8 at least.
 pub fn write_by(path: &Path, size: u64, seed: u64, call: u64) -> Result<Written> {
     let mut chunk = data::bytes(seed, usize::try_from(call)?);
-    let start = Instant::now();
     let mut file = File::create_new(path).with_context(|| format!("create {}", path.display()))?;
+    let start = Instant::now();
     let mut at = 0;
     while at < size {
         chunk[..8].copy_from_slice(&at.to_le_bytes());
