@@ -211,6 +211,8 @@ impl Vfs {
         change: impl FnOnce(&mut Posix, &mut Headers) -> Result<()>,
     ) -> Result<()> {
         self.describe(ino, file).await?;
+        // An open must not stage what the copy below is about to replace.
+        let _op = file.op.lock().await;
         let _commit = file.commit.lock().await;
         let (remote, posix, headers) = {
             let mut state = file.state.lock();

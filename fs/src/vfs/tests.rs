@@ -361,6 +361,22 @@ async fn who_may_not_keep_set_id_bits_does_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_of_attributes_takes_nothing_from_a_writer() {
+    let world = World::new();
+    let ino = world.write_file("f", b"first").await;
+    for round in 0..2000 {
+        let (vfs, set) = (Arc::clone(&world.vfs), SetAttr { mode: Some(round % 0o777), ..SetAttr::default() });
+        let changed = tokio::spawn(async move { vfs.setattr(ino, set).await });
+        let writer = world.vfs.open(ino, WRITE, true).await.expect("open for writing");
+        let written = format!("{round:05}");
+        world.vfs.write(writer.fh, 0, written.as_bytes()).expect("write");
+        changed.await.expect("no panic").expect("chmod");
+        world.close(writer.fh).await;
+        assert_eq!(world.object("f").await.as_deref(), Some(written.as_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_takes_nothing_from_an_open_under_way() {
     let world = World::new();
     let ino = world.write_file("f", b"first").await;
