@@ -108,10 +108,11 @@ impl Vfs {
         let old_key = self.table.prefix(from.parent)?.key(&from.name)?;
         let new_key = self.table.prefix(to.parent)?.key(&to.name)?;
         let replaced = target.as_ref().and_then(|target| current_version(target));
+        // An upload under way ends under the old name first.
+        let commit = file.commit.lock().await;
         let content = file.state.lock().content.clone();
         match content {
             Content::Remote(remote) => {
-                let _commit = file.commit.lock().await;
                 let condition = match mode {
                     RenameMode::Replace => Condition::Always,
                     RenameMode::NoReplace | RenameMode::Exchange => Condition::Absent,
@@ -158,6 +159,7 @@ impl Vfs {
                     state.posix.ctime = clock::now();
                 }
                 self.table.rename(inode.ino, to.clone());
+                drop(commit);
                 if had_object {
                     self.commit(inode).await?;
                     self.delete_file(&from.name, &old_key).await?;

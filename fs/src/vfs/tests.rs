@@ -365,7 +365,8 @@ async fn a_change_of_attributes_takes_nothing_from_a_writer() {
     let world = World::new();
     let ino = world.write_file("f", b"first").await;
     for round in 0..2000 {
-        let (vfs, set) = (Arc::clone(&world.vfs), SetAttr { mode: Some(round % 0o777), ..SetAttr::default() });
+        let (vfs, set) =
+            (Arc::clone(&world.vfs), SetAttr { mode: Some(round % 0o777), ..SetAttr::default() });
         let changed = tokio::spawn(async move { vfs.setattr(ino, set).await });
         let writer = world.vfs.open(ino, WRITE, true).await.expect("open for writing");
         let written = format!("{round:05}");
@@ -373,6 +374,25 @@ async fn a_change_of_attributes_takes_nothing_from_a_writer() {
         changed.await.expect("no panic").expect("chmod");
         world.close(writer.fh).await;
         assert_eq!(world.object("f").await.as_deref(), Some(written.as_bytes()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_during_an_upload_leaves_the_file_under_its_new_name_alone() {
+    let world = World::new();
+    for round in 0..500 {
+        let (old, new) = (format!("old{round}"), format!("new{round}"));
+        let made = world.vfs.create(Ino::ROOT, OsStr::new(&old), 0o644, CALLER, WRITE, true).await;
+        let (_, opened) = made.expect("create");
+        world.vfs.write(opened.fh, 0, &[7; 256 << 10]).expect("write");
+        let vfs = Arc::clone(&world.vfs);
+        let closed = tokio::spawn(async move { vfs.flush(opened.fh).await });
+        let (from, to) = ((Ino::ROOT, OsStr::new(&old)), (Ino::ROOT, OsStr::new(&new)));
+        world.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+        closed.await.expect("no panic").expect("flush");
+        world.vfs.release(opened.fh).await.expect("release");
+        assert_eq!(world.object(&new).await.map(|body| body.len()), Some(256 << 10), "{round}");
+        assert_eq!(world.object(&old).await, None, "{round}");
     }
 }
 
