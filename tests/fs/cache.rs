@@ -20,6 +20,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     On::Tarn,
     a_killed_mount_finds_its_cache_warm,
     what_was_written_is_cached,
+    closed_files_hold_no_descriptors,
     two_mounts_share_one_cache,
     a_cold_file_is_mapped_while_others_read_it,
     a_full_cache_disk_still_reads,
@@ -90,6 +91,23 @@ fn a_cold_file_is_mapped_while_others_read_it(subject: &Subject<'_>) {
     assert!(mapping.read(0, bytes.len()) == bytes);
     drop((mapping, first));
     assert!(fs::read(subject.path("f")).unwrap() == bytes);
+}
+
+fn closed_files_hold_no_descriptors(subject: &Subject<'_>) {
+    let mount = subject.take_mount();
+    let open = || fs::read_dir(format!("/proc/{}/fd", mount.pid())).unwrap().count();
+    fs::write(subject.path("first"), b"the connections that a client keeps").unwrap();
+    let before = open();
+    for index in 0..400 {
+        fs::write(subject.path(&format!("f{index}")), b"content").unwrap();
+    }
+    File::options().write(true).open(subject.path("f0")).unwrap().set_len(3).unwrap();
+    eventually(Duration::from_secs(20), "what was written is let go", || {
+        Ok((open() <= before + 20).then_some(()))
+    })
+    .unwrap();
+    mount.unmount().unwrap();
+    subject.mount_again().unwrap();
 }
 
 fn two_mounts_share_one_cache(subject: &Subject<'_>) {

@@ -1,6 +1,7 @@
 //! Opening files and deciding how the kernel is served.
 
 use super::handle::{FileHandle, Handle};
+use super::settle::let_go_if_idle;
 use super::{Vfs, WHOLE_MAX};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -68,15 +69,26 @@ impl Vfs {
         let file = inode.file().ok_or(Error::IsDirectory)?;
         let _keys = self.namespace.read().await;
         let _op = file.op.lock().await;
+        let opened = self.open_locked(&inode, file, flags, passthrough).await;
+        opened.inspect_err(|_| let_go_if_idle(file))
+    }
+
+    async fn open_locked(
+        &self,
+        inode: &Arc<Inode>,
+        file: &File,
+        flags: OpenFlags,
+        passthrough: bool,
+    ) -> Result<Opened> {
         for _ in 0..OPEN_TRIES {
-            self.revalidate(&inode, file).await?;
+            self.revalidate(inode, file).await?;
             let prepared = if flags.write || flags.truncate {
-                self.stage(&inode, file, flags.truncate).await
+                self.stage(inode, file, flags.truncate).await
             } else {
-                self.prepare_read(&inode, file).await
+                self.prepare_read(inode, file).await
             };
             match prepared {
-                Ok(()) => return self.finish_open(&inode, flags, passthrough),
+                Ok(()) => return self.finish_open(inode, flags, passthrough),
                 Err(error) if is_outdated(&error) => file.state.lock().doubted = Some(clock::instant()),
                 Err(error) => return Err(error),
             }

@@ -83,6 +83,7 @@ impl Vfs {
         self.distrust_times(file).await?;
         self.commit(inode).await?;
         self.promote(inode, file).await?;
+        let_go_if_idle(file);
         Ok(Settled::Clean)
     }
 
@@ -141,10 +142,7 @@ impl Vfs {
     /// under way: it counts its handle last.
     async fn close_if_idle(&self, file: &File) {
         let _op = file.op.lock().await;
-        let state = file.state.lock();
-        if let (Content::Remote(remote), true) = (&state.content, state.handles.none()) {
-            *remote.object.lock() = None;
-        }
+        let_go_if_idle(file);
     }
 
     /// Settles a file again until no mapping can write to it any more.
@@ -204,6 +202,14 @@ impl Vfs {
         }
         tracing::info!(committed = report.committed, failed = report.failed.len(), at = ?clock::now(), "drained");
         report
+    }
+}
+
+/// Closes the local copy of a file that nobody has open. The caller holds [`File::op`].
+pub(super) fn let_go_if_idle(file: &File) {
+    let state = file.state.lock();
+    if let (Content::Remote(remote), true) = (&state.content, state.handles.none()) {
+        *remote.object.lock() = None;
     }
 }
 
