@@ -133,11 +133,7 @@ impl Vfs {
         meta::write(&posix, &mut headers, self.options.defaults.attributes)?;
         let version = match self.store.put(&key, body, &headers, Condition::Absent).await {
             Ok(version) => version,
-            Err(error) if error.kind == ErrorKind::Precondition => {
-                // Another client was first: what is known here of the directory is old.
-                self.forget_listing(parent);
-                return Err(Error::Exists);
-            }
+            Err(error) if error.kind == ErrorKind::Precondition => return Err(self.lost_name(parent)),
             Err(error) => return Err(error.into()),
         };
         let place = Place { parent, name: name.clone() };
@@ -183,7 +179,9 @@ impl Vfs {
         let marker = self.table.prefix(parent)?.dir(&name)?.marker().ok_or(Error::Exists)?;
         match self.put_marker(&marker, &posix, headers.clone()).await {
             Ok(()) => {}
-            Err(Error::Store(error)) if error.kind == ErrorKind::Precondition => return Err(Error::Exists),
+            Err(Error::Store(error)) if error.kind == ErrorKind::Precondition => {
+                return Err(self.lost_name(parent));
+            }
             Err(error) => return Err(error),
         }
         let place = Place { parent, name: name.clone() };
@@ -210,6 +208,12 @@ impl Vfs {
         meta::write(posix, &mut headers, self.options.defaults.attributes)?;
         self.store.put(marker, Bytes::new(), &headers, Condition::Absent).await?;
         Ok(())
+    }
+
+    /// Another client was first with a name: what is known here of the directory is old.
+    pub(super) fn lost_name(&self, parent: Ino) -> Error {
+        self.forget_listing(parent);
+        Error::Exists
     }
 
     async fn must_be_free(&self, parent: Ino, name: &Name) -> Result<()> {

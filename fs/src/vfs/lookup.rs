@@ -151,7 +151,8 @@ impl Vfs {
                 let entry = prefix.dir(&name.other()?)?;
                 let (file, directory) =
                     tokio::join!(self.ask_file(key.as_ref()), self.ask_directory(Some(&entry)));
-                return Ok(file?.filter(|_| matches!(directory, Ok(Some(_)))));
+                let (file, directory) = (file?, directory?);
+                return Ok(file.filter(|_| directory.is_some()));
             }
         }
         // A key of full length has no room for the `/` of a directory.

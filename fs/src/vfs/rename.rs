@@ -83,12 +83,12 @@ impl Vfs {
     }
 
     /// Copies for a rename. Where the target must be free, another client may have been first.
-    async fn copy_to_new_name(&self, request: CopyRequest) -> Result<Version> {
+    async fn copy_to_new_name(&self, request: CopyRequest, parent: Ino) -> Result<Version> {
         let (to, must_be_free) = (request.to.clone(), request.condition == Condition::Absent);
         match self.store.copy(request).await {
             Ok(version) => Ok(version),
             Err(error) if must_be_free && error.kind == ErrorKind::Precondition => {
-                Err(if self.store.head(&to).await.is_ok() { Error::Exists } else { error.into() })
+                Err(if self.store.head(&to).await.is_ok() { self.lost_name(parent) } else { error.into() })
             }
             Err(error) => Err(error.into()),
         }
@@ -133,7 +133,7 @@ impl Vfs {
                     condition,
                     headers: kept.then(|| headers.clone()),
                 };
-                let version = self.copy_to_new_name(request).await?;
+                let version = self.copy_to_new_name(request, to.parent).await?;
                 self.delete_file(&from.name, &old_key).await?;
                 self.moved_copy(inode, &remote, version.clone());
                 {

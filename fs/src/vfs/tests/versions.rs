@@ -106,6 +106,17 @@ async fn a_rename_that_must_not_replace_loses_to_another_node() {
     let (from, to) = ((Ino::ROOT, OsStr::new("from")), (Ino::ROOT, OsStr::new("to")));
     let lost = world.vfs.rename(from, to, RenameMode::NoReplace).await;
     assert!(matches!(lost, Err(Error::Exists)), "{lost:?}");
+    assert_eq!(world.read_file("to").await.expect("what was said to exist is found"), b"theirs");
     assert_eq!(world.object("from").await.as_deref(), Some(&b"ours"[..]));
     assert_eq!(world.object("to").await.as_deref(), Some(&b"theirs"[..]));
+}
+
+#[tokio::test]
+async fn a_directory_lost_to_another_node_is_found() {
+    let world = World::new();
+    assert!(matches!(world.lookup("d").await, Err(Error::NotFound)));
+    world.put("d/", "").await;
+    let lost = world.vfs.mkdir(Ino::ROOT, OsStr::new("d"), 0o755, CALLER).await;
+    assert!(matches!(lost, Err(Error::Exists)), "{lost:?}");
+    world.lookup("d").await.expect("what was said to exist is found");
 }
