@@ -114,11 +114,16 @@ impl Vfs {
             };
             self.change(&inode, change).await?;
         }
-        // A change by path has no close that would commit it.
-        if inode.file().is_some_and(|file| file.state.lock().handles.writers == 0) {
-            self.settle_unlocked(&inode).await?;
-        }
+        self.settle_if_unwritten(&inode).await?;
         Ok(self.attr(&inode))
+    }
+
+    /// A change by path has no close that would commit it.
+    pub(super) async fn settle_if_unwritten(&self, inode: &Arc<Inode>) -> Result<()> {
+        if inode.file().is_some_and(|file| file.state.lock().handles.writers == 0) {
+            self.settle_unlocked(inode).await?;
+        }
+        Ok(())
     }
 
     /// A writer who may not keep set-id bits changes the content (`FUSE_WRITE_KILL_SUIDGID`).

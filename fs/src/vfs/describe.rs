@@ -4,11 +4,11 @@
 use super::Vfs;
 use super::lookup::Description;
 use super::recall::Recollection;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::inode::{Child, Directory, Ino, Inode, Node, Place};
 use crate::meta::Kind;
 use crate::name::{Name, Prefix};
-use crate::store::{ErrorKind, Version};
+use crate::store::Version;
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
 
@@ -106,12 +106,8 @@ impl Vfs {
         if let Some(directory) = known.as_ref().and_then(|inode| inode.directory()) {
             return self.describe_directory(directory, &prefix.dir(name)?).await;
         }
-        let info = match self.store.head(&prefix.key(name)?).await {
-            Ok(info) => info,
-            // Gone since it was listed: whoever looks it up is told so.
-            Err(error) if error.kind == ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(Error::Store(error)),
-        };
+        // Gone since it was listed: whoever looks it up is told so.
+        let Some(info) = self.head_if_any(&prefix.key(name)?).await? else { return Ok(()) };
         self.learned(parent);
         let known: Option<Arc<Inode>> = self.follow_name(parent, name);
         if known.as_ref().and_then(|inode| inode.file()).is_some_and(|file| self.refresh(file, &info)) {
@@ -136,11 +132,8 @@ impl Vfs {
     /// Asks the marker of a directory of which only its existence is known.
     async fn describe_directory(&self, directory: &Directory, inner: &Prefix) -> Result<()> {
         let Some(marker) = inner.marker() else { return Ok(()) };
-        match self.store.head(&marker).await {
-            Ok(info) => self.refresh_directory(directory, Some(&info)),
-            Err(error) if error.kind == ErrorKind::NotFound => self.refresh_directory(directory, None),
-            Err(error) => return Err(Error::Store(error)),
-        }
+        let info = self.head_if_any(&marker).await?;
+        self.refresh_directory(directory, info.as_ref());
         Ok(())
     }
 }

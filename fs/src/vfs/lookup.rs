@@ -215,26 +215,29 @@ impl Vfs {
 
     async fn ask_file(&self, key: Option<&Key>) -> Result<Option<Found>> {
         let Some(key) = key else { return Ok(None) };
-        match self.store.head(key).await {
-            Ok(info) => Ok(Some(Found::File(Box::new(info)))),
-            Err(error) if is_absent(&error) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(self.head_if_any(key).await?.map(|info| Found::File(Box::new(info))))
     }
 
     async fn ask_directory(&self, inner: Option<&Prefix>) -> Result<Option<Found>> {
         let Some(inner) = inner else { return Ok(None) };
-        if let Some(marker) = inner.marker() {
-            match self.store.head(&marker).await {
-                Ok(info) => return Ok(Some(Found::Directory(Some(Box::new(info))))),
-                Err(error) if is_absent(&error) => {}
-                Err(error) => return Err(error.into()),
-            }
+        if let Some(marker) = inner.marker()
+            && let Some(info) = self.head_if_any(&marker).await?
+        {
+            return Ok(Some(Found::Directory(Some(Box::new(info)))));
         }
         if self.has_keys(inner).await? {
             return Ok(Some(Found::Directory(None)));
         }
         Ok(None)
+    }
+
+    /// What HEAD says; `None` if the store says for certain that there is no such object.
+    pub(super) async fn head_if_any(&self, key: &Key) -> Result<Option<ObjectInfo>> {
+        match self.store.head(key).await {
+            Ok(info) => Ok(Some(info)),
+            Err(error) if is_absent(&error) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether the bucket has any key below `prefix`, its marker included.

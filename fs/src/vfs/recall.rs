@@ -67,20 +67,22 @@ impl Vfs {
         }
         let Ok(prefix) = self.table.prefix(inode.ino) else { return };
         let latest = clock::now() - self.options.note_after;
-        let mut objects = self.recollection(inode.ino).objects;
-        for (name, child) in self.table.children(inode.ino) {
-            if let (Some(name), Some(known)) = (name.as_str(), known(&child, latest)) {
-                objects.insert(name.to_owned(), known);
-            }
+        let children = self.table.children(inode.ino);
+        let enough = |count| worth == Worth::Anyway || learned as usize >= count / 8;
+        let known: HashMap<_, _> = children
+            .iter()
+            .filter_map(|(name, child)| Some((name.as_str()?.to_owned(), known(child, latest)?)))
+            .collect();
+        // The old note is large where there is much to keep: it is read only if it may be replaced.
+        if !enough(known.len()) {
+            return;
         }
+        let mut objects = self.recollection(inode.ino).objects;
+        objects.extend(known);
         if let Some(listing) = directory.listing.lock().clone() {
             objects.retain(|name, _| listing.entry(name.as_bytes()).is_some());
         }
-        let enough = match worth {
-            Worth::IfMuchIsNew => learned as usize >= objects.len() / 8,
-            Worth::Anyway => true,
-        };
-        if !enough {
+        if !enough(objects.len()) {
             return;
         }
         match serde_json::to_vec(&Recollection { objects }) {

@@ -162,6 +162,20 @@ fn parse(key: &str) -> Key {
     Key::parse(key).expect("a plain key")
 }
 
+/// The kinds of the root's entries, in the order of their names.
+pub(super) async fn kinds(vfs: &Arc<Vfs>) -> Vec<crate::meta::Kind> {
+    let fh = vfs.opendir(Ino::ROOT).expect("opendir");
+    let mut kinds = Vec::new();
+    let take = |entry: DirEntry<'_>| {
+        if let EntryKind::Child { attr, .. } = entry.kind {
+            kinds.push(attr.posix.kind);
+        }
+        false
+    };
+    vfs.readdir(fh, 0, Lookups::NotCounted, take).await.expect("readdir");
+    kinds
+}
+
 pub(super) async fn names(vfs: &Arc<Vfs>, path: &str) -> Vec<String> {
     let fh = vfs.opendir(lookup(vfs, path).await.expect("directory")).expect("opendir");
     let mut names = Vec::new();
@@ -417,15 +431,7 @@ async fn a_listing_shows_symbolic_links_as_such() {
     world.vfs.symlink(Ino::ROOT, OsStr::new("link"), OsStr::new("to"), CALLER).await.expect("symlink");
     world.put("file", "to").await;
     let other = world.elsewhere();
-    let fh = other.opendir(Ino::ROOT).expect("opendir");
-    let mut kinds = Vec::new();
-    let take = |entry: DirEntry<'_>| {
-        if let EntryKind::Child { attr, .. } = entry.kind {
-            kinds.push(attr.posix.kind);
-        }
-        false
-    };
-    other.readdir(fh, 0, Lookups::NotCounted, take).await.expect("readdir");
+    let kinds = kinds(&other).await;
     assert_eq!(kinds, [crate::meta::Kind::File, crate::meta::Kind::Symlink]);
 }
 

@@ -90,10 +90,7 @@ impl Vfs {
             Ok(())
         };
         self.change(&inode, edit).await?;
-        if inode.file().is_some_and(|file| file.state.lock().handles.writers == 0) {
-            self.settle_unlocked(&inode).await?;
-        }
-        Ok(())
+        self.settle_if_unwritten(&inode).await
     }
 
     async fn xattrs(&self, ino: Ino) -> Result<Xattrs> {

@@ -250,15 +250,7 @@ async fn a_listing_that_a_look_up_left_behind_tells_the_kinds() {
     world.vfs.mknod(Ino::ROOT, OsStr::new("pipe"), Kind::Fifo, 0o600, CALLER).await.expect("mknod");
     let other = world.remembering();
     assert!(matches!(lookup(&other, "absent").await, Err(Error::NotFound)));
-    let fh = other.opendir(Ino::ROOT).expect("opendir");
-    let mut kinds = Vec::new();
-    let take = |entry: DirEntry<'_>| {
-        if let EntryKind::Child { attr, .. } = entry.kind {
-            kinds.push(attr.posix.kind);
-        }
-        false
-    };
-    other.readdir(fh, 0, Lookups::NotCounted, take).await.expect("readdir");
+    let kinds = kinds(&other).await;
     assert_eq!(kinds, [Kind::Fifo]);
 }
 
