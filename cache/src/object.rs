@@ -190,6 +190,25 @@ impl Object {
         }
     }
 
+    /// Bytes of the blocks that are there, verified or not.
+    pub fn present(&self) -> u64 {
+        let Some(place) = &self.place else { return 0 };
+        let there = |block: &BlockIndex| place.map.state(*block) != BlockState::Absent;
+        self.id.range().blocks().filter(there).map(|block| block.range(self.id.size()).len()).sum()
+    }
+
+    /// Reads every block that is there and compares it with its checksum, also those that this boot trusts.
+    /// Damaged ones count as missing from then on; returns how many they were.
+    pub fn scrub(&self) -> u64 {
+        let Some(place) = &self.place else { return 0 };
+        let damaged = |block: &BlockIndex| match place.map.state(*block) {
+            BlockState::Absent => false,
+            BlockState::Unverified(tag) => !self.verify(place, *block, tag),
+            BlockState::Verified => !self.verify(place, *block, place.map.current_tag()),
+        };
+        self.id.range().blocks().filter(damaged).count() as u64
+    }
+
     pub(crate) fn place(&self) -> Option<&Place> {
         self.place.as_ref()
     }

@@ -120,6 +120,36 @@ impl Store {
         }
     }
 
+    /// Opens the object `id` if there is something of it, and pins it.
+    pub fn find(self: &Arc<Self>, id: &ObjectId) -> Result<Option<Arc<Object>>> {
+        if let Some(object) = self.registered(id.name()) {
+            return Ok((object.id() == id).then_some(object));
+        }
+        let found = self.shard(id.name())?.find(id)?;
+        Ok(match found {
+            Found::Object(place) => Some(self.register(Object::new(self, id, place))),
+            Found::Nothing | Found::Taken | Found::Damaged => None,
+        })
+    }
+
+    /// Removes what there is of the object `id`; `false` if somebody, here or in another process, has it open.
+    pub fn forget(self: &Arc<Self>, id: &ObjectId) -> Result<bool> {
+        match self.shard(id.name())?.remove(id.name())? {
+            Removal::Freed(bytes) => {
+                self.budget.adjust(0, bytes);
+                self.budget.forget(id.name());
+                Ok(true)
+            }
+            Removal::Absent => Ok(true),
+            Removal::Pinned => Ok(false),
+        }
+    }
+
+    /// Bytes that clean objects may take on the disk.
+    pub fn limit(&self) -> u64 {
+        self.budget.limit()
+    }
+
     /// Turns the whole object into a staged file without copying it. The clean object is gone afterwards; if
     /// anybody else has it open, here or in another process, or if it is not whole, it stays and comes back.
     ///

@@ -20,6 +20,8 @@ Examples:
       Show the keys below logs/ of a MinIO bucket
   tarn umount /mnt/data
       Unmount, and wait until everything is in the bucket
+  tarn status
+      Say how every mount is doing: what is not in the bucket yet, cache, requests, conflicts
   tarn doctor s3://data --endpoint https://s3.example.org
       Try what this store and this machine can do, and say what to change
   tarn demo
@@ -41,6 +43,13 @@ fstab:
 An option given twice counts in this order: --option, -o, environment, TOML file, default.
 Sizes count in 1024: 512k, 8MiB, 1.5g. Times: 500ms, 1s, 1m. Exit codes: 0 mounted, 1 failed, 2 wrong usage.";
 
+const CACHE_EXAMPLES: &str = "\
+Examples:
+  tarn cache warm /mnt/data/train      Fetch all files below train/, before a job needs them
+  tarn cache stat /mnt/data            Say how much of them is on the local disk
+  tarn cache drop /mnt/data/old        Give their room back; what is open or not in the bucket yet stays
+  tarn cache verify /mnt/data          Read the local copies and compare their checksums";
+
 /// Show S3 and MinIO buckets as real files
 #[derive(Debug, Parser)]
 #[command(name = "tarn", version, after_help = EXAMPLES, subcommand_required = true, arg_required_else_help = true)]
@@ -58,6 +67,15 @@ pub enum Command {
     Mount(MountArgs),
     /// Unmount, and wait until everything is in the bucket
     Umount(UmountArgs),
+    /// Say how a mount is doing: what is not in the bucket yet, cache, requests, conflicts
+    Status(StatusArgs),
+    /// Put everything that was written into the bucket, and wait until it is there
+    Flush(FlushArgs),
+    /// Fetch, drop, check or count the local copies of files
+    #[command(after_help = CACHE_EXAMPLES)]
+    Cache(CacheArgs),
+    /// Change what a mount logs, until it ends
+    LogLevel(LogLevelArgs),
     /// Try tarn without any account: with DIR serve until Ctrl-C, without make a tour
     Demo(DemoArgs),
     /// Try what the store and this machine can do, and say what to change
@@ -95,6 +113,57 @@ pub struct UmountArgs {
     /// Wait at most this long for the last commit [default: 5m]
     #[arg(long, value_name = "TIME", default_value = "5m", hide_default_value = true, value_parser = parse_time)]
     pub timeout: Duration,
+}
+
+/// `tarn status`
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Only this mount, named by its directory or any path below it [default: all mounts of this user]
+    pub dir: Option<PathBuf>,
+    /// Print JSON: a list of mounts, sizes in bytes
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `tarn flush`
+#[derive(Debug, clap::Args)]
+pub struct FlushArgs {
+    /// The mount, named by its directory or any path below it
+    pub dir: PathBuf,
+}
+
+/// `tarn cache`
+#[derive(Debug, clap::Args)]
+pub struct CacheArgs {
+    /// What to do with the local copies
+    #[arg(value_enum)]
+    pub action: CacheAction,
+    /// Files, and directories with all that is below them
+    #[arg(required = true)]
+    pub paths: Vec<PathBuf>,
+}
+
+/// What to do with local copies.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum CacheAction {
+    /// Say how much is there
+    Stat,
+    /// Fetch what is missing
+    Warm,
+    /// Let them go
+    Drop,
+    /// Read them and compare their checksums
+    Verify,
+}
+
+/// `tarn log-level`
+#[derive(Debug, clap::Args)]
+pub struct LogLevelArgs {
+    /// The mount, named by its directory or any path below it
+    pub dir: PathBuf,
+    /// How much to log
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(crate::config::table::LOG_LEVELS))]
+    pub level: String,
 }
 
 /// `tarn demo`

@@ -7,6 +7,7 @@
 mod customer_key;
 mod error;
 mod layers;
+mod listen;
 mod reader;
 pub mod table;
 mod value;
@@ -15,6 +16,7 @@ mod words;
 pub use customer_key::CustomerKey;
 pub use error::{Error, Origin, Place};
 pub use layers::{Input, Layers, World};
+pub use listen::Listen;
 pub use value::{Share, time};
 
 use crate::spec::Source;
@@ -151,6 +153,8 @@ pub struct ProcessSettings {
     pub log_level: String,
     /// JSON instead of text.
     pub log_json: bool,
+    /// Where metrics can be fetched.
+    pub metrics: Option<Listen>,
 }
 
 /// Who runs the command; what defaults depend on.
@@ -288,6 +292,7 @@ fn process(reader: &Reader<'_>) -> Result<ProcessSettings, Error> {
         foreground: reader.switch("foreground")?,
         log_level: reader.word("log-level", table::LOG_LEVELS)?.unwrap_or("info").to_owned(),
         log_json: reader.word("log-format", table::LOG_FORMATS)? == Some("json"),
+        metrics: reader.listen("metrics")?,
     })
 }
 

@@ -44,6 +44,11 @@ impl Adapter {
         let passthrough = Arc::new(AtomicBool::new(options.passthrough));
         Self { vfs, runtime, backings: Arc::default(), passthrough }
     }
+
+    /// Whether files are passed through; settled when the kernel has answered INIT.
+    pub fn passthrough(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.passthrough)
+    }
 }
 
 /// The kernel's form of what `stat` shows.

@@ -1,12 +1,13 @@
 //! The file system of tarn: S3 and MinIO buckets as POSIX paths.
 //!
 //! Layers, top to bottom; an item may use only what stands below it:
-//! `main, cli` / `mount, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write` / `store, embedded` /
+//! `main, cli` / `mount, control, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write` / `store, embedded` /
 //! `error, config, spec, clock, telemetry` / `name`. `tests/tidy.rs` checks the `use crate::` lines against this list.
 
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod demo;
 pub mod doctor;
 pub mod embedded;

@@ -14,6 +14,7 @@ pub mod umount;
 pub use serve::{Drained, End, Served, serve};
 
 use crate::config::Config;
+use crate::control::{self, Desk, Facts, Mounted};
 use crate::fuse::session::{self, MountRequest, OptionText, SessionHandle};
 use crate::telemetry::{self, Target};
 use background::{Ready, Role};
@@ -28,6 +29,8 @@ pub struct Opened<A> {
     pub adapter: A,
     /// Commits what is left when the mount has gone.
     pub served: Arc<dyn Served>,
+    /// What the control socket speaks of.
+    pub mounted: Mounted,
 }
 
 /// Why there is no mount, or why it did not end well.
@@ -124,12 +127,14 @@ where
         .thread_name("tarn-worker")
         .build()
         .map_err(|error| early(error.into()))?;
-    let (session, served, record) = runtime.block_on(start(config, dir, role, ready, open)).map_err(early)?;
+    let started = runtime.block_on(start(config, dir, role, ready, open)).map_err(early)?;
+    let Started { session, served, record, control } = started;
     if let Err(error) = ready.mounted() {
         tracing::warn!(%error, "the command that started this mount is gone; unmounting");
         session.unmount(session::Mode::Lazy).map_err(|error| (Stage::Serving, error.into()))?;
     }
     let end = runtime.block_on(serve(session, served));
+    runtime.block_on(control.stop());
     tracing::info!(source = %config.source, "ended: {end}");
     let result = end.clone().into_result();
     let outcome = Outcome { committed: end.drained.committed, failed: end.drained.failed };
@@ -139,7 +144,13 @@ where
     result.map_err(|text| (Stage::Serving, Failure(text)))
 }
 
-type Started = (SessionHandle, Arc<dyn Served>, RecordFile);
+/// A mount that stands.
+struct Started {
+    session: SessionHandle,
+    served: Arc<dyn Served>,
+    record: RecordFile,
+    control: control::Server,
+}
 
 async fn start<A, O, F>(
     config: &Config,
@@ -155,7 +166,7 @@ where
 {
     let point = checks::check(dir, config)?;
     let target = log_target(role, &point.dir);
-    telemetry::start(&target, &config.process.log_level, config.process.log_json)?;
+    let switch = telemetry::start(&target, &config.process.log_level, config.process.log_json)?;
     if let Some(warning) = &point.warning {
         ready.warn(warning);
     }
@@ -174,11 +185,28 @@ where
     let session = tokio::task::spawn_blocking(move || session::start(&request, adapter))
         .await
         .map_err(|error| Failure::new(&error))??;
-    match registry.create(&record(config, point.dir, &target)) {
-        Ok(record) => {
+    let facts = Facts {
+        source: config.source.to_string(),
+        dir: session.dir().to_owned(),
+        log: target.to_string(),
+        log_level: config.process.log_level.clone(),
+        read_only: config.files.read_only,
+        switch,
+    };
+    let known = async {
+        let record = registry.create(&record(config, point.dir, &target))?;
+        let desk = Arc::new(Desk::new(opened.mounted, facts));
+        let control = control::Server::start(registry.socket_of(session.dir()), Arc::clone(&desk))?;
+        if let Some(address) = &config.process.metrics {
+            control::serve_metrics(address, desk).await?;
+        }
+        std::env::set_current_dir("/")?;
+        Ok::<_, std::io::Error>((record, control))
+    };
+    match known.await {
+        Ok((record, control)) => {
             tracing::info!(source = %config.source, dir = %session.dir().display(), "mounted");
-            std::env::set_current_dir("/")?;
-            Ok((session, opened.served, record))
+            Ok(Started { session, served: opened.served, record, control })
         }
         Err(error) => {
             session.unmount(session::Mode::Lazy)?;

@@ -19,7 +19,7 @@ mod s3;
 pub use error::{Error, ErrorKind, Op};
 pub use limit::LimitStore;
 pub use memory::{MemoryOptions, MemoryStore};
-pub use observe::{Counts, ObserveStore};
+pub use observe::{Counts, ObserveStore, Tally};
 pub use probe::{Capabilities, Support, probe};
 pub use s3::{CredentialSource, CustomerKey, PathStyle, S3Config, S3Store, Sse};
 

@@ -10,8 +10,10 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tracing::{Level, Metadata};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 /// The journal's native socket.
 const JOURNAL: &str = "/run/systemd/journal/socket";
@@ -60,19 +62,45 @@ fn log_file(dir: &Path, state_home: &Path) -> PathBuf {
     state_home.join("tarn").join(format!("tarn-{name}.log"))
 }
 
+/// Changes the level of a log that has been started.
+#[derive(Clone)]
+pub struct LevelSwitch(Arc<SetLevel>);
+
+type SetLevel = dyn Fn(&str) -> io::Result<()> + Send + Sync;
+
+impl std::fmt::Debug for LevelSwitch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("LevelSwitch")
+    }
+}
+
+impl LevelSwitch {
+    /// Logs at `level` from now on.
+    pub fn set(&self, level: &str) -> io::Result<()> {
+        (self.0)(level)
+    }
+}
+
+fn filter(level: &str) -> EnvFilter {
+    EnvFilter::new(format!("warn,tarn={level},tarn_fs={level},tarn_cache={level}"))
+}
+
 /// Starts logging, once per process.
-pub fn start(target: &Target, level: &str, json: bool) -> io::Result<()> {
-    let filter = EnvFilter::new(format!("warn,tarn={level},tarn_fs={level},tarn_cache={level}"));
+pub fn start(target: &Target, level: &str, json: bool) -> io::Result<LevelSwitch> {
     let sink = Arc::new(Sink::open(target)?);
-    let plain = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Lines(sink));
+    let (filter, handle) = reload::Layer::new(filter(level));
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Lines(sink));
     // The journal stamps lines by itself.
-    let started = match (json, target) {
-        (true, _) => plain.json().try_init(),
-        (false, Target::Journal) => plain.without_time().with_level(false).try_init(),
-        (false, Target::Stderr | Target::File(_)) => plain.try_init(),
+    let lines = match (json, target) {
+        (true, _) => lines.json().boxed(),
+        (false, Target::Journal) => lines.without_time().with_level(false).boxed(),
+        (false, Target::Stderr | Target::File(_)) => lines.boxed(),
     };
+    let started = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a part of tarn has failed")));
-    started.map_err(io::Error::other)
+    started.map_err(io::Error::other)?;
+    let set = move |level: &str| handle.reload(self::filter(level)).map_err(io::Error::other);
+    Ok(LevelSwitch(Arc::new(set)))
 }
 
 #[derive(Debug)]

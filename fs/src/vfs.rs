@@ -15,8 +15,10 @@ mod describe;
 mod entries;
 mod exchange;
 mod handle;
+mod local;
 mod lookup;
 mod open;
+mod overview;
 mod read;
 mod readdir;
 mod recall;
@@ -31,8 +33,10 @@ mod xattr;
 
 pub use attr::SetAttr;
 pub use handle::{DirHandle, FileHandle, Handle};
+pub use local::{CopyAction, LocalCopy};
 pub use lookup::Entry;
 pub use open::{OpenFlags, Opened, Serve};
+pub use overview::{Conflict, Overview};
 pub use readdir::{DirEntry, EntryKind, Lookups};
 pub use rename::RenameMode;
 pub use settle::DrainReport;
@@ -118,6 +122,7 @@ pub struct Vfs {
     /// Held for reading by whatever uses a key, for writing by the rename of a directory.
     namespace: tokio::sync::RwLock<()>,
     conflicts: AtomicU64,
+    conflict_notes: parking_lot::Mutex<Vec<Conflict>>,
 }
 
 /// Objects up to this size are fetched whole at open, staged whole for a change, and passed through.
@@ -147,6 +152,7 @@ impl Vfs {
             handles: HandleTable::default(),
             namespace: tokio::sync::RwLock::new(()),
             conflicts: AtomicU64::new(0),
+            conflict_notes: parking_lot::Mutex::default(),
             store,
             cache,
             bucket,

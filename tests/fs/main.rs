@@ -5,6 +5,7 @@
 
 mod attributes;
 mod cache;
+mod control;
 mod dirs;
 mod ends;
 mod exchange;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         &[
             attributes::ALL,
             cache::ALL,
+            control::ALL,
             dirs::ALL,
             ends::ALL,
             exchange::ALL,

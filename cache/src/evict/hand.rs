@@ -64,6 +64,11 @@ impl Budget {
         })
     }
 
+    /// Bytes that all clean objects together may take.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
+    }
+
     /// Bytes on disk of all clean objects, about.
     pub(crate) fn used(&self) -> u64 {
         self.word().load(Ordering::Relaxed)

@@ -198,3 +198,18 @@ fn data_that_never_got_its_map_is_removed_at_start() {
     drop(bench.open());
     assert!(bench.files(".data").is_empty());
 }
+
+#[test]
+fn a_scrub_finds_a_flipped_bit_in_a_block_that_this_boot_trusts() {
+    let bench = whole();
+    let store = bench.open();
+    let object = store.object(&id("a", SIZE)).unwrap();
+    assert_eq!(object.scrub(), 0);
+    let mut byte = [0];
+    let data = File::open(bench.file(".data")).unwrap();
+    data.read_exact_at(&mut byte, BLOCK_SIZE + 5).unwrap();
+    write(bench.file(".data"), BLOCK_SIZE + 5, &[byte[0] ^ 1]);
+    assert_eq!(object.scrub(), 1);
+    assert_eq!(misses(&object), [1]);
+    assert_eq!(object.present(), SIZE - BLOCK_SIZE);
+}

@@ -193,3 +193,28 @@ fn symbolic_links_are_refused() {
     std::os::unix::fs::symlink(&target, &data).unwrap();
     assert!(matches!(store.object(&id("a", SIZE)), Err(Error::Unsafe { .. })));
 }
+
+#[test]
+fn find_opens_what_is_there_and_makes_nothing() {
+    let bench = Bench::new();
+    let store = bench.open();
+    assert!(store.find(&id("a", SIZE)).unwrap().is_none());
+    assert!(bench.files(".map").is_empty());
+    fill(&store.object(&id("a", SIZE)).unwrap(), [1]);
+    let found = bench.open().find(&id("a", SIZE)).unwrap().unwrap();
+    assert_eq!(found.present(), BLOCK_SIZE);
+}
+
+#[test]
+fn an_object_is_forgotten_unless_somebody_has_it_open() {
+    let bench = Bench::new();
+    let (store, other) = (bench.open(), bench.open());
+    let object = store.object(&id("a", SIZE)).unwrap();
+    fill_all(&object);
+    assert!(!other.forget(object.id()).unwrap(), "another store has it open");
+    drop(object);
+    assert!(other.forget(&id("a", SIZE)).unwrap());
+    assert!(bench.files(".data").is_empty());
+    assert_eq!(store.stats().used_bytes, 0);
+    assert!(other.forget(&id("a", SIZE)).unwrap(), "what is not there is forgotten");
+}

@@ -1,8 +1,13 @@
 //! Runs a command and turns its end into an exit code: 0 done, 1 failed, 2 wrong usage.
 
-use super::{Cli, Command, DoctorArgs, MountArgs, UmountArgs, argv};
+use super::{
+    CacheAction, CacheArgs, Cli, Command, DoctorArgs, FlushArgs, LogLevelArgs, MountArgs, StatusArgs,
+    UmountArgs, argv,
+};
 use crate::config::{Caller, Config, Error, Input, Layers, World};
+use crate::control::{commands, proto};
 use crate::mount::background::{self, Role};
+use crate::mount::record::Registry;
 use crate::{demo, doctor, mount};
 use clap::Parser;
 use std::env;
@@ -23,6 +28,18 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match cli {
         Ok(Cli { command: Command::Mount(arguments) }) => mount(&arguments),
         Ok(Cli { command: Command::Umount(arguments) }) => umount(&arguments),
+        Ok(Cli { command: Command::Status(StatusArgs { dir, json }) }) => {
+            ask(async |registry| commands::status(dir.as_deref(), json, registry).await)
+        }
+        Ok(Cli { command: Command::Flush(FlushArgs { dir }) }) => {
+            ask(async |registry| commands::flush(&dir, registry).await)
+        }
+        Ok(Cli { command: Command::Cache(CacheArgs { action, paths }) }) => {
+            ask(async |registry| commands::cache(cache_action(action), &paths, registry).await)
+        }
+        Ok(Cli { command: Command::LogLevel(LogLevelArgs { dir, level }) }) => {
+            ask(async |registry| commands::log_level(&dir, &level, registry).await)
+        }
         Ok(Cli { command: Command::Demo(arguments) }) => report(demo::run(arguments.dir.as_deref())),
         Ok(Cli { command: Command::Doctor(arguments) }) => doctor(&arguments),
         Err(error) => {
@@ -70,6 +87,30 @@ fn umount(arguments: &UmountArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+/// Runs a command that asks a mount, and prints its answer.
+fn ask(command: impl AsyncFnOnce(&Registry) -> Result<String, commands::Error>) -> ExitCode {
+    let asked = mount::registry().map_err(commands::Error::from).and_then(|registry| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(command(&registry))
+    });
+    match asked {
+        Ok(text) => {
+            write!(std::io::stdout(), "{text}").unwrap_or_default();
+            ExitCode::SUCCESS
+        }
+        Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+fn cache_action(action: CacheAction) -> proto::CacheAction {
+    match action {
+        CacheAction::Stat => proto::CacheAction::Stat,
+        CacheAction::Warm => proto::CacheAction::Warm,
+        CacheAction::Drop => proto::CacheAction::Drop,
+        CacheAction::Verify => proto::CacheAction::Verify,
     }
 }
 

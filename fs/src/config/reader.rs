@@ -2,6 +2,7 @@
 
 use super::error::Error;
 use super::layers::Layers;
+use super::listen::Listen;
 use super::table;
 use super::value::{self, Share};
 use std::ops::RangeInclusive;
@@ -93,6 +94,10 @@ impl<'a> Reader<'a> {
 
     pub(super) fn number(&self, name: &str) -> Result<Option<u32>, Error> {
         self.parse(name, value::number)
+    }
+
+    pub(super) fn listen(&self, name: &str) -> Result<Option<Listen>, Error> {
+        self.parse(name, Listen::parse)
     }
 
     pub(super) fn number_in(

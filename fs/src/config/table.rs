@@ -304,6 +304,13 @@ pub const OPTIONS: &[Spec] = &[
         "Write log lines as text or as JSON [default: text]",
     )
     .env("TARN_LOG_FORMAT"),
+    option(
+        Process,
+        "metrics",
+        Kind::Text,
+        "ADDRESS",
+        "Serve metrics for Prometheus on a loopback ADDRESS:PORT or unix:/PATH [default: none]",
+    ),
 ];
 
 /// Finds an option; `_` and `-` are equal.

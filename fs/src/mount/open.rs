@@ -3,13 +3,14 @@
 
 use super::{Drained, Failure, Opened, Served};
 use crate::config::{Config, Encryption, StoreSettings};
+use crate::control::Mounted;
 use crate::fuse::{Adapter, AdapterOptions};
 use crate::meta::{Attributes, Defaults};
 use crate::name::Prefix;
 use crate::spec::Source;
 use crate::store::{
-    CredentialSource, CustomerKey, Depth, LimitStore, ListRequest, ObjectStore, PathStyle, S3Config, S3Store,
-    Sse,
+    CredentialSource, CustomerKey, Depth, LimitStore, ListRequest, ObjectStore, ObserveStore, PathStyle,
+    S3Config, S3Store, Sse,
 };
 
 use crate::vfs::{Options, Vfs, VfsParts};
@@ -65,9 +66,12 @@ pub async fn open_with(
         note_after: NOTE_AFTER,
         host: host_name(),
     };
+    let endpoint = store.endpoint().to_owned();
+    let limited = LimitStore::new(Arc::new(store), config.store.max_requests);
+    let store = Arc::new(ObserveStore::new(Arc::new(limited)));
     let parts = VfsParts {
-        store: Arc::new(LimitStore::new(Arc::new(store), config.store.max_requests)),
-        cache,
+        store: Arc::clone(&store) as Arc<dyn ObjectStore>,
+        cache: Arc::clone(&cache),
         bucket,
         options,
         runtime: runtime.clone(),
@@ -75,7 +79,15 @@ pub async fn open_with(
     let vfs = Vfs::new(parts);
     let passthrough = config.files.passthrough;
     let adapter = Adapter::new(Arc::clone(&vfs), runtime, AdapterOptions { passthrough });
-    Ok(Opened { adapter, served: vfs })
+    let mounted = Mounted {
+        vfs: Arc::clone(&vfs),
+        store,
+        cache,
+        passthrough: adapter.passthrough(),
+        passthrough_off: (!passthrough).then(|| "turned off (passthrough=off)".to_owned()),
+        endpoint,
+    };
+    Ok(Opened { adapter, served: vfs, mounted })
 }
 
 /// The S3 store's settings.

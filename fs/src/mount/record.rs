@@ -121,10 +121,41 @@ impl Registry {
         Ok((record.dir == dir).then_some(Watched { record, file }))
     }
 
-    /// Removes the records of processes that are gone, and drafts of such.
+    /// The records of all mounts whose process lives, by mount point.
+    pub fn all(&self) -> io::Result<Vec<Record>> {
+        self.remove_stale()?;
+        let mut records = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                match File::open(&path).and_then(|mut file| read(&mut file)) {
+                    Ok(record) => records.push(record),
+                    // Its mount has just ended.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        records.sort_by(|a, b| a.dir.cmp(&b.dir));
+        Ok(records)
+    }
+
+    /// Where the mount at `dir` can be asked.
+    pub fn socket_of(&self, dir: &Path) -> PathBuf {
+        self.path_of(dir).with_extension("sock")
+    }
+
+    /// Removes the records of processes that are gone, drafts of such, and their sockets.
     fn remove_stale(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "sock") {
+                // A mount makes its socket after its record.
+                if !path.with_extension("json").exists() {
+                    remove(&path)?;
+                }
+                continue;
+            }
             let stale = match File::open(&path).and_then(|mut file| read(&mut file)) {
                 Ok(record) => !record.is_alive(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -255,6 +286,8 @@ mod tests {
             .collect();
         assert_eq!(modes, [0o600, 0o600]);
         assert!(registry.find(Path::new("/mnt/c")).expect("readable").is_none());
+        let all = registry.all().expect("readable");
+        assert_eq!(all, [record("/mnt/a"), record("/mnt/b")]);
     }
 
     #[test]
@@ -264,6 +297,7 @@ mod tests {
         let text = serde_json::to_string(&stale).expect("json");
         fs::write(registry.path_of(Path::new("/mnt/a")), text).expect("write");
         fs::write(registry.dir.join("0.json"), "{").expect("write");
+        fs::write(registry.dir.join("1.sock"), "").expect("write");
         assert!(registry.find(Path::new("/mnt/a")).expect("readable").is_none());
         assert_eq!(fs::read_dir(&registry.dir).expect("dir").count(), 0);
     }

@@ -87,13 +87,18 @@ impl Fetcher {
         }
     }
 
-    /// Fetches all that is missing, in one request if the object is small.
+    /// Fetches all that is missing, in one request if the object is small, in steps of a window if it is large.
     pub async fn fetch_whole(&self, target: &Target) -> Result<()> {
-        let size = target.remote.version.size;
-        for (_, waiter) in self.start(target, &(0..size)) {
-            if let Landed::Done(Err(error)) = waiter.wait().await {
-                return Err(error.into());
+        let (size, window) = (target.remote.version.size, self.options.window_max.max(self.options.unit));
+        let mut at = 0;
+        while at < size {
+            let end = size.min(at + window);
+            for (_, waiter) in self.start(target, &(at..end)) {
+                if let Landed::Done(Err(error)) = waiter.wait().await {
+                    return Err(error.into());
+                }
             }
+            at = end;
         }
         Ok(())
     }

@@ -1,11 +1,12 @@
-//! A wrapper that counts calls and bytes by operation and logs each call at debug level.
+//! A wrapper that counts calls, failures, time and bytes by operation and logs each call at debug level.
 //!
 //! It counts calls of the trait: a batch delete or a copy by parts is one call, however many requests the store
-//! below makes of it. A call is counted when it starts, its bytes as they pass.
+//! below makes of it. A call is counted when it starts, its bytes as they pass, its time when it has answered: that
+//! of a GET ends with its headers. "No such object" and "not that version" are answers and no failures.
 
 use super::{
-    CompleteRequest, Condition, CopyRequest, Deleted, Error, GetRequest, GetResponse, Headers, ListPage,
-    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
+    CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse, Headers,
+    ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
 };
 use crate::name::Key;
 use bytes::Bytes;
@@ -19,24 +20,38 @@ use std::time::Instant;
 /// What went through a store: a snapshot, to be shown or subtracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts {
-    calls: [u64; Op::ALL.len()],
-    /// Calls that ended in an error, and bodies that did.
-    pub errors: u64,
+    tallies: [Tally; Op::ALL.len()],
     /// Bytes of object data received.
     pub received: u64,
     /// Bytes of object data sent.
     pub sent: u64,
 }
 
+/// What became of the calls of one operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Calls that were started.
+    pub calls: u64,
+    /// Those that failed, and bodies that did.
+    pub failed: u64,
+    /// Nanoseconds until they had answered, summed up.
+    pub nanos: u64,
+}
+
 impl Counts {
+    /// Calls of one operation with their failures and time.
+    pub fn tally(&self, op: Op) -> Tally {
+        self.tallies[op as usize]
+    }
+
     /// Calls of one operation.
     pub fn of(&self, op: Op) -> u64 {
-        self.calls[op as usize]
+        self.tally(op).calls
     }
 
     /// Calls of all operations.
     pub fn total(&self) -> u64 {
-        self.calls.iter().sum()
+        self.tallies.iter().map(|tally| tally.calls).sum()
     }
 }
 
@@ -45,10 +60,21 @@ impl Sub for Counts {
 
     fn sub(self, earlier: Self) -> Self {
         Self {
-            calls: std::array::from_fn(|at| self.calls[at] - earlier.calls[at]),
-            errors: self.errors - earlier.errors,
+            tallies: std::array::from_fn(|at| self.tallies[at] - earlier.tallies[at]),
             received: self.received - earlier.received,
             sent: self.sent - earlier.sent,
+        }
+    }
+}
+
+impl Sub for Tally {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            calls: self.calls - earlier.calls,
+            failed: self.failed - earlier.failed,
+            nanos: self.nanos - earlier.nanos,
         }
     }
 }
@@ -65,10 +91,17 @@ impl fmt::Display for Counts {
 
 #[derive(Debug, Default)]
 struct Counters {
-    calls: [AtomicU64; Op::ALL.len()],
-    errors: AtomicU64,
+    tallies: [Live; Op::ALL.len()],
     received: AtomicU64,
     sent: AtomicU64,
+}
+
+/// The live side of a [`Tally`].
+#[derive(Debug, Default)]
+struct Live {
+    calls: AtomicU64,
+    failed: AtomicU64,
+    nanos: AtomicU64,
 }
 
 /// A store that is watched.
@@ -88,15 +121,18 @@ impl ObserveStore {
     pub fn counts(&self) -> Counts {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
-            calls: std::array::from_fn(|at| load(&self.counters.calls[at])),
-            errors: load(&self.counters.errors),
+            tallies: self.counters.tallies.each_ref().map(|live| Tally {
+                calls: load(&live.calls),
+                failed: load(&live.failed),
+                nanos: load(&live.nanos),
+            }),
             received: load(&self.counters.received),
             sent: load(&self.counters.sent),
         }
     }
 
     fn start<'a>(&'a self, op: Op, on: &'a (dyn fmt::Display + Sync)) -> Call<'a> {
-        self.counters.calls[op as usize].fetch_add(1, Ordering::Relaxed);
+        self.counters.tallies[op as usize].calls.fetch_add(1, Ordering::Relaxed);
         Call { counters: &self.counters, op, on, started: Instant::now() }
     }
 }
@@ -111,11 +147,14 @@ struct Call<'a> {
 
 impl Call<'_> {
     fn end<T>(self, result: Result<T>) -> Result<T> {
-        let micros = self.started.elapsed().as_micros();
+        let elapsed = self.started.elapsed();
+        let live = &self.counters.tallies[self.op as usize];
+        live.nanos.fetch_add(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let micros = elapsed.as_micros();
         match &result {
             Ok(_) => tracing::debug!(op = %self.op, on = %self.on, micros, "store call"),
             Err(error) => {
-                self.counters.errors.fetch_add(1, Ordering::Relaxed);
+                live.failed.fetch_add(u64::from(is_failure(error)), Ordering::Relaxed);
                 tracing::debug!(op = %self.op, on = %self.on, micros, %error, "store call failed");
             }
         }
@@ -127,10 +166,14 @@ impl Call<'_> {
     }
 }
 
+fn is_failure(error: &Error) -> bool {
+    !matches!(error.kind, ErrorKind::NotFound | ErrorKind::Precondition)
+}
+
 fn count_chunk(counters: &Counters, chunk: &std::result::Result<Bytes, Error>) {
     match chunk {
         Ok(bytes) => counters.received.fetch_add(bytes.len() as u64, Ordering::Relaxed),
-        Err(_) => counters.errors.fetch_add(1, Ordering::Relaxed),
+        Err(_) => counters.tallies[Op::Get as usize].failed.fetch_add(1, Ordering::Relaxed),
     };
 }
 
@@ -208,7 +251,8 @@ mod tests {
         store.head(&Key::parse("absent").unwrap()).await.unwrap_err();
         let counts = store.counts() - before;
         assert_eq!(counts.to_string(), "head 1, get 1, put 1");
-        assert_eq!((counts.sent, counts.received, counts.errors, counts.total()), (5, 3, 1, 3));
+        assert_eq!((counts.sent, counts.received, counts.total()), (5, 3, 3));
+        assert_eq!(counts.tally(Op::Head).failed, 0, "absent is an answer");
         assert_eq!((counts - counts).to_string(), "nothing");
     }
 }

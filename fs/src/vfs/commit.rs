@@ -209,7 +209,8 @@ impl Vfs {
         };
         match self.upload(ino, &kept, &ours, &stamp, headers).await {
             Ok(_) => {
-                tracing::warn!(%key, %kept, "conflict: another client changed the object; local bytes kept")
+                tracing::warn!(%key, %kept, "conflict: another client changed the object; local bytes kept");
+                self.note_conflict(key.to_string(), kept.to_string());
             }
             Err(error) => {
                 // The staged file stays, and so does the inode: the next flush tries again.

@@ -46,6 +46,11 @@ pub(super) struct HandleTable {
 }
 
 impl HandleTable {
+    /// How many are open.
+    pub(super) fn len(&self) -> usize {
+        self.open.read().len()
+    }
+
     fn insert(&self, handle: Handle) -> u64 {
         let fh = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         self.open.write().insert(fh, handle);

@@ -39,6 +39,13 @@ pub fn find_last(dir: &Path) -> io::Result<Option<Entry>> {
     Ok(read()?.into_iter().rfind(|entry| entry.dir == dir))
 }
 
+/// The mount that `path`, which must be canonical, lies in.
+pub fn find_containing(path: &Path) -> io::Result<Option<Entry>> {
+    let entries = read()?.into_iter().filter(|entry| is_below(path, &entry.dir));
+    // Of two at one place the later one is on top.
+    Ok(entries.max_by_key(|entry| entry.dir.as_os_str().len()))
+}
+
 /// Reads the text of mountinfo; a line that is not of its form is passed over.
 pub fn parse(text: &[u8]) -> Vec<Entry> {
     text.split(|byte| *byte == b'\n').filter_map(parse_line).collect()

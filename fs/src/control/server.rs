@@ -1,0 +1,243 @@
+//! The serving side: gathers what the parts of a mount say and answers on the socket.
+
+use super::proto::control_server::{Control, ControlServer};
+use super::proto::{
+    CacheAction, CacheReply, CacheRequest, CacheUse, Calls, Conflict, Dirty, Failure, FlushReply,
+    FlushRequest, LogLevel, MountStatus, Serving, StatusRequest, Transfer,
+};
+use crate::clock;
+use crate::config::table::LOG_LEVELS;
+use crate::inode::Ino;
+use crate::store::{ObserveStore, Op};
+use crate::telemetry::LevelSwitch;
+use crate::vfs::{CopyAction, Vfs};
+use parking_lot::Mutex;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::server::UdsConnectInfo;
+use tonic::{Request, Response, Status};
+
+/// The parts of a mount that can be asked.
+#[derive(Debug)]
+pub struct Mounted {
+    /// The file system.
+    pub vfs: Arc<Vfs>,
+    /// The store, watched.
+    pub store: Arc<ObserveStore>,
+    /// The local store.
+    pub cache: Arc<tarn_cache::Store>,
+    /// Whether the kernel agreed to serve local files by itself.
+    pub passthrough: Arc<AtomicBool>,
+    /// Why it was not asked to.
+    pub passthrough_off: Option<String>,
+    /// The bucket's address.
+    pub endpoint: String,
+}
+
+/// What the mount knows of itself.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub(crate) source: String,
+    pub(crate) dir: PathBuf,
+    pub(crate) log: String,
+    pub(crate) log_level: String,
+    pub(crate) read_only: bool,
+    pub(crate) switch: LevelSwitch,
+}
+
+/// A socket that is being served. [`Server::stop`] ends it and removes it.
+#[derive(Debug)]
+pub(crate) struct Server {
+    path: PathBuf,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens at `path`, in a directory of this user only; one that a dead process left is replaced.
+    pub(crate) fn start(path: PathBuf, desk: Arc<Desk>) -> io::Result<Self> {
+        remove(&path)?;
+        let listener = UnixListener::bind(&path)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let (stop, mut stopped) = watch::channel(false);
+        let serve = tonic::transport::Server::builder()
+            .add_service(InterceptedService::new(ControlServer::from_arc(desk), only_owner_and_root))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(listener), async move {
+                // An error means that the server was dropped.
+                stopped.changed().await.unwrap_or_default();
+            });
+        let task = tokio::spawn(async move {
+            if let Err(error) = serve.await {
+                tracing::error!(%error, "the control socket failed");
+            }
+        });
+        Ok(Self { path, stop, task })
+    }
+
+    /// Stops answering and removes the socket.
+    pub(crate) async fn stop(self) {
+        /// Calls under way are cut off then: a status that nobody waits for must not hold an unmount.
+        const GRACE: Duration = Duration::from_secs(1);
+        self.stop.send_replace(true);
+        if tokio::time::timeout(GRACE, self.task).await.is_err() {
+            tracing::debug!("a control call was cut off");
+        }
+        if let Err(error) = remove(&self.path) {
+            tracing::warn!(%error, path = %self.path.display(), "the control socket stays behind");
+        }
+    }
+}
+
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// The socket's mode says the same; this holds also where somebody loosened it.
+fn only_owner_and_root(request: Request<()>) -> Result<Request<()>, Status> {
+    let peer = request.extensions().get::<UdsConnectInfo>().and_then(|peer| peer.peer_cred);
+    match peer.map(|peer| peer.uid()) {
+        Some(uid) if uid == 0 || uid == rustix::process::geteuid().as_raw() => Ok(request),
+        Some(_) | None => Err(Status::permission_denied("only the user who mounted and root may ask")),
+    }
+}
+
+/// Answers the calls.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    mounted: Mounted,
+    facts: Facts,
+    level: Mutex<String>,
+    started: Instant,
+}
+
+impl Desk {
+    /// For a mount that has just been made.
+    pub(crate) fn new(mounted: Mounted, facts: Facts) -> Self {
+        let level = Mutex::new(facts.log_level.clone());
+        Self { mounted, facts, level, started: clock::instant() }
+    }
+
+    /// What the mount is and how it is doing.
+    pub(crate) fn status(&self) -> MountStatus {
+        let overview = self.mounted.vfs.overview();
+        let seconds =
+            |at: std::time::SystemTime| at.duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs());
+        let conflicts = overview.conflicts.into_iter().map(|conflict| Conflict {
+            key: conflict.key,
+            kept_as: conflict.kept_as,
+            unix_seconds: seconds(conflict.at),
+        });
+        let counts = self.mounted.store.counts();
+        MountStatus {
+            source: self.facts.source.clone(),
+            dir: self.facts.dir.display().to_string(),
+            endpoint: self.mounted.endpoint.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: rustix::process::getpid().as_raw_nonzero().get(),
+            up_seconds: self.started.elapsed().as_secs(),
+            log: self.facts.log.clone(),
+            log_level: self.level.lock().clone(),
+            serving: Some(self.serving()),
+            dirty: Some(Dirty {
+                files: overview.dirty_files as u64,
+                bytes: overview.dirty_bytes,
+                oldest_seconds: overview.oldest.unwrap_or_default().as_secs(),
+            }),
+            cache: Some(self.cache()),
+            store_calls: Op::ALL.into_iter().filter_map(|op| calls(op, counts.tally(op))).collect(),
+            transfer: Some(Transfer { received: counts.received, sent: counts.sent }),
+            conflicts: conflicts.collect(),
+            inodes: overview.inodes as u64,
+            handles: overview.handles as u64,
+            memory: resident(),
+        }
+    }
+
+    fn serving(&self) -> Serving {
+        let passthrough = self.mounted.passthrough.load(Ordering::Relaxed);
+        let refused = || "the kernel does not offer it (6.9 or later, and root)".to_owned();
+        let reason = if passthrough {
+            String::new()
+        } else {
+            self.mounted.passthrough_off.clone().unwrap_or_else(refused)
+        };
+        Serving { passthrough, reason, read_only: self.facts.read_only }
+    }
+
+    fn cache(&self) -> CacheUse {
+        let (cache, stats) = (&self.mounted.cache, self.mounted.cache.stats());
+        CacheUse {
+            dir: cache.path().display().to_string(),
+            used: stats.used_bytes,
+            limit: cache.limit(),
+            hits: stats.hits,
+            misses: stats.misses,
+            bad_blocks: stats.bad_blocks,
+            evicted: stats.evicted_bytes,
+        }
+    }
+}
+
+fn calls(op: Op, tally: crate::store::Tally) -> Option<Calls> {
+    let crate::store::Tally { calls: count, failed: errors, nanos } = tally;
+    (count > 0).then(|| Calls { op: op.to_string(), count, errors, nanos })
+}
+
+/// Bytes of memory that this process has in RAM (`statm`, second field, in pages).
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm")
+        .ok()
+        .and_then(|text| text.split_ascii_whitespace().nth(1)?.parse::<u64>().ok());
+    pages.unwrap_or(0) * rustix::param::page_size() as u64
+}
+
+#[tonic::async_trait]
+impl Control for Desk {
+    async fn status(&self, _request: Request<StatusRequest>) -> Result<Response<MountStatus>, Status> {
+        Ok(Response::new(self.status()))
+    }
+
+    async fn flush(&self, _request: Request<FlushRequest>) -> Result<Response<FlushReply>, Status> {
+        let report = self.mounted.vfs.drain().await;
+        let failed = report.failed.into_iter().map(|(path, reason)| Failure { path, reason }).collect();
+        Ok(Response::new(FlushReply { committed: report.committed as u64, failed }))
+    }
+
+    async fn set_log_level(&self, request: Request<LogLevel>) -> Result<Response<LogLevel>, Status> {
+        let level = request.into_inner().level;
+        if !LOG_LEVELS.contains(&level.as_str()) {
+            return Err(Status::invalid_argument(format!("{level:?} is not {}", LOG_LEVELS.join(", "))));
+        }
+        self.facts.switch.set(&level).map_err(|error| Status::internal(error.to_string()))?;
+        let before = std::mem::replace(&mut *self.level.lock(), level);
+        Ok(Response::new(LogLevel { level: before }))
+    }
+
+    async fn cache(&self, request: Request<CacheRequest>) -> Result<Response<CacheReply>, Status> {
+        let request = request.into_inner();
+        let action = match request.action() {
+            CacheAction::Stat => CopyAction::Look,
+            CacheAction::Warm => CopyAction::Warm,
+            CacheAction::Drop => CopyAction::Drop,
+            CacheAction::Verify => CopyAction::Verify,
+        };
+        match self.mounted.vfs.local_copy(Ino(request.ino), action).await {
+            Ok(copy) => {
+                Ok(Response::new(CacheReply { size: copy.size, cached: copy.cached, damaged: copy.damaged }))
+            }
+            Err(error) => Err(Status::failed_precondition(error.to_string())),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What a mount can say of itself: how much is not in the bucket yet, and which conflicts there were.
+
+use super::Vfs;
+use crate::clock;
+use crate::inode::{Content, Node, Stage, Stamp};
+use std::time::{Duration, SystemTime};
+
+/// Conflicts that are remembered for people; the objects beside the files remember them all.
+const CONFLICTS_MAX: usize = 1000;
+
+/// The state of a mount at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Overview {
+    /// Files and directories that the kernel or a handle knows.
+    pub inodes: usize,
+    /// Open files and directories.
+    pub handles: usize,
+    /// Files with bytes that the bucket does not have.
+    pub dirty_files: usize,
+    /// Bytes on disk of these files.
+    pub dirty_bytes: u64,
+    /// How long ago the one that waits longest was last written.
+    pub oldest: Option<Duration>,
+    /// The last conflicts, oldest first.
+    pub conflicts: Vec<Conflict>,
+}
+
+/// Another client changed an object that was written here; both sides were kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    /// The key that holds the other side.
+    pub key: String,
+    /// The key that holds ours.
+    pub kept_as: String,
+    /// When it was found.
+    pub at: SystemTime,
+}
+
+impl Vfs {
+    /// How the mount is doing.
+    pub fn overview(&self) -> Overview {
+        let inodes = self.table.all();
+        let mut overview = Overview {
+            inodes: inodes.len(),
+            handles: self.handles.len(),
+            conflicts: self.conflict_notes.lock().clone(),
+            ..Overview::default()
+        };
+        for inode in inodes {
+            let Node::File(file) = &inode.node else { continue };
+            let state = file.state.lock();
+            let Content::Staged(stage) = &state.content else { continue };
+            if let Some((bytes, written)) = dirty(stage) {
+                overview.dirty_files += 1;
+                overview.dirty_bytes += bytes;
+                let age = clock::now().duration_since(written).unwrap_or_default();
+                overview.oldest = overview.oldest.max(Some(age));
+            }
+        }
+        overview
+    }
+
+    pub(super) fn note_conflict(&self, key: String, kept_as: String) {
+        let mut conflicts = self.conflict_notes.lock();
+        if conflicts.len() == CONFLICTS_MAX {
+            conflicts.remove(0);
+        }
+        conflicts.push(Conflict { key, kept_as, at: clock::now() });
+    }
+}
+
+/// Bytes and time of the last write, if the bucket may lack some of them.
+fn dirty(stage: &Stage) -> Option<(u64, SystemTime)> {
+    use std::os::unix::fs::MetadataExt;
+    let file = stage.file.staged.file();
+    let (Ok(meta), Ok(stamp)) = (file.metadata(), Stamp::of(file)) else { return None };
+    let committed = stage.committed.as_ref().is_some_and(|known| {
+        known.writes == stage.writes
+            && known.stamp.size == stamp.size
+            && known.stamp.modified() == stamp.modified()
+    });
+    (!committed).then_some((meta.blocks() * 512, stamp.modified()))
+}
