@@ -140,6 +140,9 @@ pub struct FileSettings {
     pub no_exec: bool,
     /// The kernel may serve local files by itself.
     pub passthrough: bool,
+    /// Every byte is compared with a checksum before it is used, where the object has some; one of
+    /// [`table::VERIFIES`].
+    pub always_checked: bool,
     /// Bytes buffered in memory.
     pub memory_limit: u64,
 }
@@ -281,6 +284,7 @@ fn files(reader: &Reader<'_>, caller: &Caller) -> Result<FileSettings, Error> {
         allow_other: reader.switch("allow-other")?,
         no_exec: reader.switch("no-exec")?,
         passthrough: reader.word("passthrough", table::PASSTHROUGHS)?.unwrap_or("auto") == "auto",
+        always_checked: reader.word("verify", table::VERIFIES)? == Some("always"),
         memory_limit: reader.size_in("memory-limit", 128 << 20, MEMORY_MIN..=1 << 40, "32MiB to 1TiB")?,
     })
 }

@@ -102,19 +102,25 @@ pub struct ObjectInfo {
     pub crc64nvme: Option<u64>,
 }
 
-/// What is to be read.
-#[derive(Debug, Clone)]
+/// What is to be read; by default the whole object in one answer.
+#[derive(Debug, Clone, Default)]
 pub struct GetRequest {
     /// The bytes wanted, never empty; `None` reads the whole object in one answer.
     pub range: Option<Range<u64>>,
     /// Answer only from this version ([`ErrorKind::Precondition`] otherwise).
     pub if_match: Option<ETag>,
+    /// The range is this part of the upload that made the object: asked for by its number (`partNumber`), it comes
+    /// with its own checksum. [`ErrorKind::Unsupported`] if the object's parts lie elsewhere.
+    pub part: Option<u16>,
 }
 
 /// A body under way. Its chunks add up to exactly the length asked for, or the stream ends in an error.
 pub struct GetResponse {
     /// What the answer's headers say of the object; `version.size` is the whole object's.
     pub info: ObjectInfo,
+    /// The body has a checksum: the stream ends in [`ErrorKind::Corrupt`] if its bytes are not those that were
+    /// stored.
+    pub checked: bool,
     /// The bytes, in order.
     pub body: BoxStream<'static, Result<Bytes>>,
 }

@@ -81,6 +81,8 @@ pub struct Options {
     pub attr_ttl: Duration,
     /// Bytes of a part of an upload; also the largest file sent in one PUT.
     pub part_size: u64,
+    /// Fetch whole parts even for random reads, so that every byte is compared with a checksum first.
+    pub always_checked: bool,
     /// Bytes of buffers for transfers.
     pub memory_limit: u64,
     /// Requests under way at once.
@@ -143,7 +145,12 @@ impl Vfs {
             Inode { ino: Ino::ROOT, node: Node::Directory(Box::new(root)) },
         );
         let window_max = WINDOW_MAX.min(options.memory_limit / 2).max(options.part_size);
-        let fetch = FetcherOptions { unit: WHOLE_MAX, window_max };
+        let fetch = FetcherOptions {
+            unit: WHOLE_MAX,
+            window_max,
+            always_checked: options.always_checked,
+            held_max: options.memory_limit / 2,
+        };
         let parallel = options.max_requests.clamp(1, 16);
         Arc::new(Self {
             fetcher: Fetcher::new(Arc::clone(&store), runtime.clone(), fetch),

@@ -102,6 +102,8 @@ pub const ENCRYPTIONS: &[&str] = &["none", "s3", "kms", "c"];
 pub const ATTRIBUTES: &[&str] = &["keep", "fixed"];
 /// When a written file is in the bucket.
 pub const COMMITS: &[&str] = &["close"];
+/// Which reads are compared with the checksums of the bucket before they are used.
+pub const VERIFIES: &[&str] = &["auto", "always"];
 /// Whether the kernel may serve files from the local disk by itself.
 pub const PASSTHROUGHS: &[&str] = &["auto", "off"];
 /// How much is logged.
@@ -190,6 +192,13 @@ pub const OPTIONS: &[Spec] = &[
     )
     .env("TARN_CACHE_SIZE"),
     option(Cache, "cache-min-free", Kind::Share, "SIZE|%", "Leave this much of the disk free [default: 5%]"),
+    option(
+        Transfer,
+        "verify",
+        Kind::Word(VERIFIES),
+        "auto|always",
+        "Check files and sequential reads before use, or random reads too, by fetching whole parts [default: auto]",
+    ),
     option(
         Transfer,
         "memory-limit",

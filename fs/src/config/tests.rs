@@ -37,6 +37,7 @@ fn the_defaults_are_the_documented_ones() {
         allow_other: false,
         no_exec: false,
         passthrough: true,
+        always_checked: false,
         memory_limit: 128 << 20,
     };
     assert_eq!(config.files, expected);

@@ -3,13 +3,14 @@
 use super::{Attr, Ino};
 use crate::meta::{self, Posix};
 use crate::name::Key;
-use crate::read::Windows;
+use crate::read::{PartLayout, Windows};
 use crate::store::{Headers, Version};
 use crate::write::Extents;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tarn_cache::{BlockIndex, Flights, Object, Staged};
 
@@ -98,6 +99,12 @@ pub struct RemoteFile {
     pub windows: Mutex<Windows>,
     /// Blocks being fetched.
     pub flights: Flights<BlockIndex, Arc<crate::store::Error>>,
+    /// Where its parts seem to lie.
+    pub parts: PartLayout,
+    /// Some blocks came without a checksum and were not compared with the bucket's since.
+    pub unchecked: AtomicBool,
+    /// The kernel may have pages of a copy that was found wrong.
+    pub spoiled: AtomicBool,
 }
 
 impl RemoteFile {
@@ -109,7 +116,9 @@ impl RemoteFile {
     /// The same bytes under another version, for a copy made by the server.
     pub fn with_object(version: Version, object: Option<Arc<Object>>) -> Self {
         let (object, windows) = (Mutex::new(object), Mutex::new(Windows::default()));
-        Self { version, object, windows, flights: Flights::new() }
+        let parts = PartLayout::guess(&version);
+        let flag = || AtomicBool::new(false);
+        Self { version, object, windows, flights: Flights::new(), parts, unchecked: flag(), spoiled: flag() }
     }
 }
 

@@ -61,6 +61,7 @@ pub async fn open_with(
         read_only: config.files.read_only,
         attr_ttl: config.files.attr_ttl,
         part_size: config.store.part_size,
+        always_checked: config.files.always_checked,
         memory_limit: config.files.memory_limit,
         max_requests: config.store.max_requests,
         note_after: NOTE_AFTER,

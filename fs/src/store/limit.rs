@@ -70,8 +70,8 @@ impl ObjectStore for LimitStore {
 
     async fn get(&self, key: &Key, request: GetRequest) -> Result<GetResponse> {
         let permit = self.permit(Op::Get, Some(key)).await?;
-        let GetResponse { info, body } = self.inner.get(key, request).await?;
-        Ok(GetResponse { info, body: Held { body, permit: Some(permit) }.boxed() })
+        let GetResponse { info, checked, body } = self.inner.get(key, request).await?;
+        Ok(GetResponse { info, checked, body: Held { body, permit: Some(permit) }.boxed() })
     }
 
     async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {
@@ -130,7 +130,7 @@ mod tests {
     async fn a_body_under_way_holds_its_permit_until_it_ends() {
         let key = Key::parse("k").unwrap();
         let store = store_with(&key).await;
-        let mut answer = store.get(&key, GetRequest { range: None, if_match: None }).await.unwrap();
+        let mut answer = store.get(&key, GetRequest::default()).await.unwrap();
         assert_eq!(store.available(), 0);
         while answer.body.next().await.is_some() {}
         assert_eq!(store.available(), 1);
@@ -140,7 +140,7 @@ mod tests {
     async fn a_dropped_body_gives_its_permit_back() {
         let key = Key::parse("k").unwrap();
         let store = store_with(&key).await;
-        let answer = store.get(&key, GetRequest { range: None, if_match: None }).await.unwrap();
+        let answer = store.get(&key, GetRequest::default()).await.unwrap();
         let head = store.head(&key);
         futures::pin_mut!(head);
         assert!(futures::poll!(&mut head).is_pending());

@@ -220,7 +220,7 @@ impl ObjectStore for MemoryStore {
             ));
         }
         let chunks = chunks(key.clone(), object.body, range, self.options.chunk_size);
-        Ok(GetResponse { info: object.info, body: futures::stream::iter(chunks).boxed() })
+        Ok(GetResponse { info: object.info, checked: true, body: futures::stream::iter(chunks).boxed() })
     }
 
     async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {

@@ -186,10 +186,10 @@ impl ObjectStore for ObserveStore {
 
     async fn get(&self, key: &Key, request: GetRequest) -> Result<GetResponse> {
         let call = self.start(Op::Get, key);
-        let GetResponse { info, body } = call.end(self.inner.get(key, request).await)?;
+        let GetResponse { info, checked, body } = call.end(self.inner.get(key, request).await)?;
         let counters = Arc::clone(&self.counters);
         let body = body.inspect(move |chunk| count_chunk(&counters, chunk)).boxed();
-        Ok(GetResponse { info, body })
+        Ok(GetResponse { info, checked, body })
     }
 
     async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {
@@ -246,7 +246,8 @@ mod tests {
         let key = Key::parse("k").unwrap();
         let before = store.counts();
         store.put(&key, Bytes::from_static(b"12345"), &Headers::default(), Condition::Always).await.unwrap();
-        let mut answer = store.get(&key, GetRequest { range: Some(1..4), if_match: None }).await.unwrap();
+        let mut answer =
+            store.get(&key, GetRequest { range: Some(1..4), ..GetRequest::default() }).await.unwrap();
         while answer.body.next().await.is_some() {}
         store.head(&Key::parse("absent").unwrap()).await.unwrap_err();
         let counts = store.counts() - before;

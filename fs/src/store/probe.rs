@@ -164,7 +164,7 @@ impl Probe<'_> {
     }
 
     async fn read(&self, range: Option<Range<u64>>, if_match: Option<ETag>) -> Result<Vec<u8>> {
-        let mut answer = self.store.get(&self.key, GetRequest { range, if_match }).await?;
+        let mut answer = self.store.get(&self.key, GetRequest { range, if_match, part: None }).await?;
         let mut body = Vec::new();
         while let Some(chunk) = answer.body.next().await {
             body.extend_from_slice(&chunk?);

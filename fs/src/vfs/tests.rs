@@ -78,7 +78,7 @@ impl World {
 
     /// What another client reads; `None` if there is no object.
     pub(super) async fn object(&self, key: &str) -> Option<Vec<u8>> {
-        let got = self.store.get(&parse(key), GetRequest { range: None, if_match: None }).await.ok()?;
+        let got = self.store.get(&parse(key), GetRequest::default()).await.ok()?;
         let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
         Some(chunks.concat())
     }
@@ -131,6 +131,7 @@ fn mount(
             read_only: false,
             attr_ttl,
             part_size: 5 << 20,
+            always_checked: false,
             memory_limit: 64 << 20,
             max_requests: 8,
             note_after: Duration::ZERO,
