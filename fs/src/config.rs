@@ -75,6 +75,8 @@ pub struct StoreSettings {
     pub max_requests: usize,
     /// Limit of one attempt of a request.
     pub request_timeout: Duration,
+    /// Find out at the first mount what the server enforces.
+    pub probe: bool,
 }
 
 /// Who encrypts new objects.
@@ -231,6 +233,7 @@ fn store(reader: &Reader<'_>) -> Result<StoreSettings, Error> {
             Duration::from_secs(30),
             Duration::from_secs(1),
         )?,
+        probe: reader.word("probe", table::PROBES)?.unwrap_or("auto") == "auto",
     })
 }
 

@@ -104,6 +104,8 @@ pub const ATTRIBUTES: &[&str] = &["keep", "fixed"];
 pub const COMMITS: &[&str] = &["close"];
 /// Which reads are compared with the checksums of the bucket before they are used.
 pub const VERIFIES: &[&str] = &["auto", "always"];
+/// Whether the server is tried out at the first mount of a bucket.
+pub const PROBES: &[&str] = &["auto", "off"];
 /// Whether the kernel may serve files from the local disk by itself.
 pub const PASSTHROUGHS: &[&str] = &["auto", "off"];
 /// How much is logged.
@@ -207,6 +209,13 @@ pub const OPTIONS: &[Spec] = &[
         "Buffer at most this much in memory [default: 128MiB]",
     )
     .env("TARN_MEMORY_LIMIT"),
+    option(
+        Objects,
+        "probe",
+        Kind::Word(PROBES),
+        "auto|off",
+        "Find out, at the first mount of a bucket, whether its server keeps writers apart [default: auto]",
+    ),
     option(
         Transfer,
         "part-size",

@@ -1,6 +1,7 @@
 //! Puts the parts of a mount together: S3 store, local store, file system, adapter. The only place that knows
 //! them all.
 
+use super::guard::Guard;
 use super::{Drained, Failure, Opened, Served};
 use crate::config::{Config, Encryption, StoreSettings};
 use crate::control::Mounted;
@@ -70,6 +71,7 @@ pub async fn open_with(
     let endpoint = store.endpoint().to_owned();
     let limited = LimitStore::new(Arc::new(store), config.store.max_requests);
     let store = Arc::new(ObserveStore::new(Arc::new(limited)));
+    let guard = guard(&config, store.as_ref(), &cache, &bucket).await;
     let parts = VfsParts {
         store: Arc::clone(&store) as Arc<dyn ObjectStore>,
         cache: Arc::clone(&cache),
@@ -87,8 +89,19 @@ pub async fn open_with(
         passthrough: adapter.passthrough(),
         passthrough_off: (!passthrough).then(|| "turned off (passthrough=off)".to_owned()),
         endpoint,
+        guard,
     };
     Ok(Opened { adapter, served: vfs, mounted })
+}
+
+async fn guard(config: &Config, store: &dyn ObjectStore, cache: &Cache, bucket: &BucketId) -> Guard {
+    if config.files.read_only {
+        return Guard::NotTried("the mount is read-only".to_owned());
+    }
+    if !config.store.probe {
+        return Guard::NotTried("turned off (probe=off)".to_owned());
+    }
+    Guard::find(store, &config.source.prefix, cache, bucket).await
 }
 
 /// The S3 store's settings.

@@ -91,10 +91,15 @@ impl Capabilities {
         ]
     }
 
+    /// Those that keep a writer from overwriting another unnoticed.
+    pub fn guards(&self) -> [(&'static str, &Support); 4] {
+        let [absent, matches, complete_absent, complete_matches, ..] = self.named();
+        [absent, matches, complete_absent, complete_matches]
+    }
+
     /// Whether no writer can overwrite another unnoticed.
     pub fn guards_writes(&self) -> bool {
-        let guards = [&self.put_absent, &self.put_matches, &self.complete_absent, &self.complete_matches];
-        guards.iter().all(|support| **support == Support::Yes)
+        self.guards().iter().all(|(_, support)| **support == Support::Yes)
     }
 }
 
