@@ -67,6 +67,17 @@ impl S3Store {
         &self.config.bucket
     }
 
+    /// The SDK's client, for what concerns no object: buckets and their settings.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Another bucket of the same service, with the same client.
+    pub fn for_bucket(&self, bucket: &str) -> Self {
+        let config = S3Config { bucket: bucket.to_owned(), ..(*self.config).clone() };
+        Self { config: config.into(), ..self.clone() }
+    }
+
     fn site<'a>(&'a self, op: Op, key: Option<&'a Key>) -> Site<'a> {
         Site { op, key, endpoint: &self.endpoint }
     }
