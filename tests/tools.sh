@@ -8,6 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+csi_sanity_version=v5.6.0
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 fsx_version=0.3.2
 pjdfstest_version=0.2.2
@@ -83,6 +84,7 @@ test)
         setfattr=attr python3=python3 strace=strace mkfs.ext4=e2fsprogs setpriv=util-linux \
         stress-ng=stress-ng vim=vim
     python_venv
+    go_tool csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "$csi_sanity_version"
     go_tool minio github.com/minio/minio "$minio_version"
     cargo_tool fsx "$fsx_version"
     cargo_tool pjdfstest "$pjdfstest_version"
