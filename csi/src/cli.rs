@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Make buckets Kubernetes volumes
 #[derive(Debug, Parser)]
@@ -89,6 +90,9 @@ pub struct NodeArgs {
     /// Mount with this program [default: tarn beside this one]
     #[arg(long, value_name = "FILE")]
     pub tarn: Option<PathBuf>,
+    /// Give a volume this long for its last commit, then have the kubelet ask again
+    #[arg(long, value_name = "TIME", default_value = "100s", value_parser = time)]
+    pub commit_timeout: Duration,
     /// Let pods name buckets in their own description
     #[arg(long)]
     pub inline_volumes: bool,
@@ -108,6 +112,10 @@ fn bucket_prefix(text: &str) -> Result<String, String> {
     let good = (1..=20).contains(&text.len()) && text.bytes().all(plain) && !text.starts_with('-');
     good.then(|| text.to_owned())
         .ok_or_else(|| "1 to 20 of a-z, 0-9 and dash, not beginning with a dash".to_owned())
+}
+
+fn time(text: &str) -> Result<Duration, String> {
+    tarn_fs::config::time(text).map_err(|expected| format!("not {expected}"))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

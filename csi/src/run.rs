@@ -116,7 +116,14 @@ fn node(driver: &Driver, args: &NodeArgs) -> Result<Node> {
         )
     })?;
     let credentials = driver.credentials.clone();
-    let mounter = Tarn { program, own_program: own, cache: args.cache_dir.clone(), credentials, defaults };
+    let mounter = Tarn {
+        program,
+        own_program: own,
+        cache: args.cache_dir.clone(),
+        credentials,
+        defaults,
+        commit_time: args.commit_timeout,
+    };
     let settings = NodeSettings {
         node_id: args.node_id.clone(),
         max_volumes: args.max_volumes,

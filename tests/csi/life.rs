@@ -22,6 +22,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("life::a_bucket_that_is_not_there_is_a_clear_error_and_leaves_nothing", no_bucket),
     ("life::mounts_outlive_a_restart_of_the_driver", restart),
     ("life::a_killed_mount_is_made_again_for_the_next_pod", killed),
+    ("life::a_mount_that_hangs_is_cut_off_and_the_pod_can_go", hanging),
     ("life::the_kubelet_can_register_the_driver", registration),
 ];
 
@@ -115,6 +116,16 @@ impl Volume {
         let request = NodeUnstageVolumeRequest { volume_id: self.id.clone(), staging_target_path };
         self.client.node.node_unstage_volume(request).await?;
         ensure!(!mount::is_mounted(&self.staging)?, "the mount stays");
+        Ok(())
+    }
+
+    /// Sends a signal to what serves the mount.
+    fn signal_mount(&self, signal: &str) -> Result<()> {
+        let pattern = format!("mount .* {}", self.staging.display());
+        let found = run::must(run::command("pgrep").args(["-f", &pattern]), Duration::from_secs(10))?;
+        for pid in found.lines() {
+            run::must(run::command("kill").args([signal, pid]), Duration::from_secs(10))?;
+        }
         Ok(())
     }
 
@@ -297,11 +308,7 @@ fn killed(server: &Server) -> Result<()> {
         volume.stage().await?;
         volume.publish(&one, false).await?;
         std::fs::write(one.join("file"), b"1")?;
-        let pattern = volume.staging.display().to_string();
-        let found = run::must(run::command("pgrep").args(["-f", &pattern]), Duration::from_secs(10))?;
-        for pid in found.lines() {
-            run::run(run::command("kill").args(["-9", pid]), Duration::from_secs(10))?;
-        }
+        volume.signal_mount("-KILL")?;
         wait::eventually(Duration::from_secs(10), "the mount is dead", || {
             Ok(std::fs::read_dir(&one).is_err().then_some(()))
         })?;
@@ -310,6 +317,27 @@ fn killed(server: &Server) -> Result<()> {
         volume.unpublish(&one).await?;
         volume.unpublish(&two).await?;
         volume.unstage().await?;
+        volume.delete().await
+    })
+}
+
+fn hanging(server: &Server) -> Result<()> {
+    block(async {
+        let driver = Driver::start(server, &["--bucket-prefix", "hanging-", "--commit-timeout", "1s"])?;
+        let mut volume = Volume::create(&driver, "pvc-1", &[]).await?;
+        let target = driver.kubelet("hanging");
+        volume.stage().await?;
+        volume.publish(&target, false).await?;
+        std::fs::write(target.join("file"), b"1")?;
+        volume.signal_mount("-STOP")?;
+        let request = NodeGetVolumeHealthRequest { volume_id: volume.id.clone(), ..Default::default() };
+        let health = volume.client.node.node_get_volume_health(request).await?.into_inner();
+        let trouble = health.volume_health.context("health")?.health_statuses;
+        ensure!(trouble.len() == 1 && trouble[0].reason == "NotAnswering", "{trouble:?}");
+        volume.unpublish(&target).await?;
+        ensure!(!target.exists(), "the target stays");
+        volume.unstage().await?;
+        volume.signal_mount("-KILL")?;
         volume.delete().await
     })
 }

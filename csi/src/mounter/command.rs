@@ -20,8 +20,6 @@ use tokio::process::Command;
 
 /// How long a mount may take to appear.
 const MOUNT_TIME: Duration = Duration::from_secs(90);
-/// How long the last commit may take before the call is given up and asked again.
-const COMMIT_TIME: Duration = Duration::from_secs(100);
 /// Variables that tell the SDK where credentials are and how the network is reached. None of them is a key.
 const KEPT: &[&str] = &[
     "PATH",
@@ -50,6 +48,8 @@ pub struct Tarn {
     pub credentials: Option<PathBuf>,
     /// Options that every mount has unless its volume says otherwise: endpoint, region, certificates.
     pub defaults: Options,
+    /// How long the last commit of a mount may take before the call is given up, to be asked again.
+    pub commit_time: Duration,
 }
 
 impl Tarn {
@@ -122,6 +122,20 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
+/// Ends a mount that neither answers nor ends: whoever waits for it gets an error, and it leaves the tree. What it had
+/// not committed stays in the cache, and the next mount names it.
+fn abort(dir: &Path) -> io::Result<()> {
+    let entry = mountinfo::find_last(&in_table(dir)?)?.filter(mountinfo::Entry::is_tarn);
+    let Some(entry) = entry else { return Ok(()) };
+    // Connections are numbered by their device (kernel documentation, filesystems/fuse, "Control filesystem").
+    let connection = entry.device.rsplit(':').next().unwrap_or_default();
+    let cut = fs::write(format!("/sys/fs/fuse/connections/{connection}/abort"), "1");
+    if let Err(error) = cut {
+        tracing::warn!(%error, connection, "the connection cannot be cut; the mount is only taken out of the tree");
+    }
+    Ok(unmount(dir, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW)?)
+}
+
 /// Runs a program; what it wrote to its standard error is the error.
 async fn run(mut command: Command, limit: Duration) -> Result<()> {
     let output = match tokio::time::timeout(limit, command.output()).await {
@@ -166,10 +180,18 @@ impl Mounter for Tarn {
     }
 
     async fn unmount(&self, dir: &Path) -> Result<()> {
+        /// What `tarn umount` needs beside the time for the commit.
+        const MARGIN: Duration = Duration::from_secs(10);
         let mut command = Command::new(&self.program);
-        command.arg("umount").arg(dir).arg("--timeout").arg(format!("{}s", COMMIT_TIME.as_secs()));
+        command.arg("umount").arg(dir).arg("--timeout").arg(format!("{}s", self.commit_time.as_secs()));
         command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
-        run(command, COMMIT_TIME + Duration::from_secs(10)).await
+        match run(command, self.commit_time + MARGIN).await {
+            Err(error) if matches!(look(dir).await, Err(hangs) if hangs.kind == Kind::Unavailable) => {
+                tracing::error!(%error, dir = %dir.display(), "the mount hangs; its connection is cut");
+                abort(dir).map_err(|error| Error::local(format_args!("cut off {}", dir.display()), &error))
+            }
+            result => result,
+        }
     }
 
     async fn bind(&self, from: &Path, to: &Path, access: Access) -> Result<()> {
@@ -237,6 +259,7 @@ mod tests {
                 ("region", "eu-west-1".to_owned()),
                 ("endpoint", "http://a".to_owned()),
             ]),
+            commit_time: Duration::from_secs(1),
         }
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tarn_fs::fuse::session::mountinfo;
 
 /// How long a mount may take to answer a question that needs no bucket.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(5);
 /// What the kernel says of a mount whose process is gone.
 const DEAD: [rustix::io::Errno; 2] = [rustix::io::Errno::NOTCONN, rustix::io::Errno::CONNABORTED];
 

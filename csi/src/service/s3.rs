@@ -86,6 +86,7 @@ impl S3Service {
 
     /// Deletes versions and delete markers below `prefix`, a page at a time, until a listing is empty.
     async fn purge_versions(&self, bucket: &str, prefix: &str) -> Result<()> {
+        let mut before = Vec::new();
         loop {
             let page = self.client().list_object_versions().bucket(bucket).prefix(prefix).send().await;
             let page = page.map_err(|error| failed("list versions of", bucket, &error))?;
@@ -99,7 +100,13 @@ impl S3Service {
             if doomed.is_empty() {
                 return Ok(());
             }
-            self.delete_all(bucket, doomed).await?;
+            if doomed == before {
+                let text =
+                    format!("bucket {bucket} says that objects are deleted and lists them still; try again");
+                return Err(Error::new(Kind::Unavailable, text));
+            }
+            self.delete_all(bucket, doomed.clone()).await?;
+            before = doomed;
         }
     }
 
