@@ -2,6 +2,7 @@
 //!
 //! Only root can mount for others, so as an ordinary user there is nothing to run here.
 
+mod deploy;
 mod life;
 mod sanity;
 mod secrets;
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
     suite::enter_own_namespace();
     let arguments = Arguments::from_args();
     let server: Arc<OnceLock<Result<Server, String>>> = Arc::default();
-    let suites = [sanity::TESTS, life::TESTS, secrets::TESTS];
+    let suites = [deploy::TESTS, sanity::TESTS, life::TESTS, secrets::TESTS];
     let tests = suites.into_iter().flatten().filter(|_| disk::is_root());
     let trials = tests.map(|&(name, test)| {
         let server = Arc::clone(&server);
