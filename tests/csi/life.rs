@@ -20,6 +20,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("life::a_snapshot_is_restored_after_its_volume_is_gone", snapshot),
     ("life::a_versioned_bucket_is_purged_to_the_last_version", versions),
     ("life::a_bucket_that_is_not_there_is_a_clear_error_and_leaves_nothing", no_bucket),
+    ("life::an_endpoint_that_is_away_is_a_clear_error_in_time", endpoint_away),
     ("life::mounts_outlive_a_restart_of_the_driver", restart),
     ("life::a_killed_mount_is_made_again_for_the_next_pod", killed),
     ("life::a_mount_that_hangs_is_cut_off_and_the_pod_can_go", hanging),
@@ -275,6 +276,28 @@ fn no_bucket(server: &Server) -> Result<()> {
         let error = volume.publish(&driver.kubelet("target"), false).await.expect_err("not staged");
         ensure!(format!("{error:#}").contains("not staged"), "{error:#}");
         ensure!(!driver.kubelet("target").exists(), "a bare directory");
+        Ok(())
+    })
+}
+
+fn endpoint_away(_: &Server) -> Result<()> {
+    block(async {
+        // A server that has just ended: nothing listens there.
+        let server = Server::start_small()?;
+        let driver = Driver::start(&server, &[])?;
+        let endpoint = server.endpoint();
+        drop(server);
+        let started = std::time::Instant::now();
+        let error = Volume::create(&driver, "pvc-1", &[]).await.map(drop).expect_err("nobody answers");
+        let status = error.downcast_ref::<tonic::Status>().context("a status")?;
+        ensure!(status.code() == tonic::Code::Unavailable, "{status:?}");
+        let context = HashMap::from([("bucket".to_owned(), "dataset".to_owned())]);
+        let mut volume = Volume::of(&driver, driver.client().await?, "v".to_owned(), context);
+        let text = format!("{:#}", volume.stage().await.expect_err("nobody answers"));
+        ensure!(text.contains("s3://dataset") && text.contains(&endpoint), "{text}");
+        ensure!(started.elapsed() < Duration::from_secs(100), "it took {:?}", started.elapsed());
+        ensure!(std::fs::read_dir(driver.state())?.next().is_none(), "a note stays");
+        ensure!(!mount::is_mounted(&volume.staging)?, "a mount stays");
         Ok(())
     })
 }
