@@ -110,7 +110,7 @@ async fn read(objects: &dyn ObjectStore, thing: Thing, slot: &str) -> Result<Opt
     /// No record is longer.
     const MOST: usize = 64 << 10;
     let key = key(&Record::key(thing, slot))?;
-    let answer = match objects.get(&key, GetRequest { range: None, if_match: None }).await {
+    let answer = match objects.get(&key, GetRequest::default()).await {
         Ok(answer) => answer,
         Err(error) if error.kind == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),

@@ -140,7 +140,7 @@ impl Service for Fake {
 
     async fn copy(&self, copy: &Copy) -> Result<()> {
         let key = |text: &str| Key::parse(text).map_err(|error| Error::invalid(error.to_string()));
-        let request = GetRequest { range: None, if_match: Some(copy.etag.clone()) };
+        let request = GetRequest { if_match: Some(copy.etag.clone()), ..GetRequest::default() };
         let answer = self.objects(&copy.from.0).get(&key(&copy.from.1)?, request).await?;
         let chunks: Vec<bytes::Bytes> = answer.body.try_collect().await?;
         let (body, headers) = (chunks.concat().into(), answer.info.headers);
