@@ -77,6 +77,8 @@ pub const PARAMETERS: &[Spec] = &[
     option("readOnly", "read-only"),
     option("noExec", "no-exec"),
     option("passthrough", "passthrough"),
+    option("verify", "verify"),
+    option("probe", "probe"),
 ];
 
 /// Options that change where requests go: neither mount options nor inline volumes may set them.

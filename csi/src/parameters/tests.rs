@@ -24,6 +24,7 @@ fn every_option_exists_and_none_reaches_the_node() {
         "log-format",
         "allow-other",
         "cache-min-free",
+        "metrics",
     ];
     for spec in PARAMETERS {
         let Some(option) = spec.option else { continue };
