@@ -225,6 +225,9 @@ impl Record {
     }
 
     fn begin_detach(&mut self, now: Timestamp, delay: Duration) {
+        if self.volume.attachment.as_ref().is_none_or(|it| it.state == AttachmentState::Detaching) {
+            return;
+        }
         self.settles = now.after(delay);
         self.change(now, |volume| {
             if let Some(attachment) = &mut volume.attachment {

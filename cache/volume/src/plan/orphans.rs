@@ -3,7 +3,7 @@
 
 use super::{Action, CloudSeen, LATER, Step, View, Why};
 use crate::spec::Spec;
-use crate::state::{InstanceState, Staged, Tags, Volume, VolumeState};
+use crate::state::{AttachmentState, InstanceState, Staged, Tags, Volume, VolumeState};
 
 impl View<'_> {
     /// Whether a node that has gone left it and nothing holds it.
@@ -22,6 +22,9 @@ impl View<'_> {
             // Only what the cloud says outright counts: an instance that it does not list may be alive.
             let dead = cloud.instances.get(&attachment.instance);
             if dead.is_some_and(|instance| instance.state == InstanceState::Terminated) {
+                if attachment.state == AttachmentState::Detaching {
+                    return self.wait(Some(volume), Why::Detaching, LATER);
+                }
                 let (volume, instance) = (volume.id.clone(), attachment.instance.clone());
                 return Step::Do(Action::Detach { volume, instance });
             }

@@ -23,6 +23,10 @@ impl View<'_> {
         let staged = self.seen.staged.get(&volume.id).copied();
         let surely_empty = volume.tags.staged == Staged::None && staged.is_none_or(StagedFiles::is_empty);
         if surely_empty {
+            // Remembered, because nothing can be seen of it once it is detached.
+            if self.spoiled(volume).is_some() && !volume.tags.discard {
+                return self.tag(volume, |tags| tags.discard = true);
+            }
             return self.release(volume).unwrap_or_else(|| self.delete(volume));
         }
         if let Some(why) = self.spoiled(volume) {

@@ -17,6 +17,7 @@ impl<'a> View<'a> {
             self.is_mine(volume)
                 && volume.state != VolumeState::Deleting
                 && volume.tags.quarantine.is_none()
+                && !volume.tags.discard
                 && self.spoiled(volume).is_none()
                 && spec.fit(volume) == Fit::Usable
         });
@@ -67,6 +68,7 @@ impl<'a> View<'a> {
             self.is_orphan(cloud, volume)
                 && volume.state == VolumeState::Available
                 && volume.zone == self.desired.zone
+                && !volume.tags.discard
                 && spec.fit(volume) == Fit::Usable
         });
         let best =
@@ -109,6 +111,7 @@ impl<'a> View<'a> {
             file_system: Some(spec.file_system),
             claimed: None,
             orphan_since: None,
+            discard: false,
             quarantine: None,
         };
         NewVolume {

@@ -49,6 +49,7 @@ fn tags() -> impl Strategy<Value = Tags> {
             file_system: Some(FileSystem::Ext4),
             claimed,
             orphan_since,
+            discard: false,
             quarantine,
         },
     )

@@ -35,6 +35,8 @@ pub struct Tags {
     pub claimed: Option<Timestamp>,
     /// When it was first seen without a node.
     pub orphan_since: Option<Timestamp>,
+    /// It cannot be used and nothing is staged on it: it is only to be deleted.
+    pub discard: bool,
     /// Why nothing may be done to it until somebody has looked at it.
     pub quarantine: Option<String>,
 }
@@ -48,6 +50,7 @@ const STAGED: &str = "tarn:staged";
 const FILE_SYSTEM: &str = "tarn:fs";
 const CLAIMED: &str = "tarn:claimed";
 const ORPHAN_SINCE: &str = "tarn:orphan-since";
+const DISCARD: &str = "tarn:discard";
 const QUARANTINE: &str = "tarn:quarantine";
 /// EC2 allows 256 characters.
 const VALUE_MAX: usize = 256;
@@ -65,6 +68,7 @@ impl Tags {
             file_system: text(FILE_SYSTEM).and_then(FileSystem::parse),
             claimed: text(CLAIMED).and_then(Timestamp::parse),
             orphan_since: text(ORPHAN_SINCE).and_then(Timestamp::parse),
+            discard: text(DISCARD) == Some("true"),
             quarantine: text(QUARANTINE).map(str::to_owned),
         }
     }
@@ -87,6 +91,7 @@ impl Tags {
             (FILE_SYSTEM.into(), self.file_system.map(|kind| kind.to_string()).unwrap_or_default()),
             (CLAIMED.into(), time(self.claimed)),
             (ORPHAN_SINCE.into(), time(self.orphan_since)),
+            (DISCARD.into(), if self.discard { "true".into() } else { String::new() }),
             (QUARANTINE.into(), quarantine),
         ])
     }
@@ -106,6 +111,7 @@ mod tests {
             file_system: Some(FileSystem::Xfs),
             claimed: Some(Timestamp(1_700_000_000)),
             orphan_since: None,
+            discard: false,
             quarantine: None,
         };
         let written = tags.write(&Owner::new("cluster"));
