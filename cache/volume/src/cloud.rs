@@ -1,5 +1,7 @@
 //! What is asked of a cloud. EC2 is one; [`fake`] is another, which is slow, forgetful and limited on purpose.
 
+#[cfg(feature = "ec2")]
+pub mod ec2;
 pub mod fake;
 mod shared;
 
@@ -13,8 +15,8 @@ use async_trait::async_trait;
 
 /// A cloud that has volumes and instances.
 ///
-/// Calls are sent once: whether to try again is decided by who sees everything. A call that failed may have been
-/// done. Every change may show in the answers some time later only.
+/// Whether a call that failed is made again is decided by who sees everything. It may have been done. Every change may
+/// show in the answers some time later only.
 #[async_trait]
 pub trait Cloud: Send + Sync {
     /// All volumes of an owner, those on their way out included as long as they are listed.
@@ -41,6 +43,6 @@ pub trait Cloud: Send + Sync {
     /// Writes our tags; others stay.
     async fn tag(&self, owner: &Owner, volume: &VolumeId, tags: &Tags) -> Result<()>;
 
-    /// The calls that these credentials may not make, by the names of their permissions; nothing is changed.
-    async fn denied(&self, owner: &Owner) -> Result<Vec<&'static str>>;
+    /// The permissions that these credentials lack for the life of such a volume, by name. Nothing is changed.
+    async fn denied(&self, owner: &Owner, volume: &NewVolume) -> Result<Vec<&'static str>>;
 }

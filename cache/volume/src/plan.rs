@@ -52,6 +52,13 @@ pub struct Desired {
     pub spec: Option<Spec>,
 }
 
+impl Desired {
+    /// The volume that would be made first, to ask the cloud whether it would be allowed.
+    pub fn first_volume(&self) -> Option<NewVolume> {
+        self.spec.as_ref().map(|spec| target::new_volume(self, spec, 1))
+    }
+}
+
 /// What is seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {

@@ -451,7 +451,7 @@ impl Cloud for FakeCloud {
         Ok(())
     }
 
-    async fn denied(&self, _owner: &Owner) -> Result<Vec<&'static str>> {
+    async fn denied(&self, _owner: &Owner, _volume: &NewVolume) -> Result<Vec<&'static str>> {
         Ok(Vec::new())
     }
 }

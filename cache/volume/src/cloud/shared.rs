@@ -113,7 +113,7 @@ impl<C: Cloud> Cloud for Shared<C> {
         done
     }
 
-    async fn denied(&self, owner: &Owner) -> Result<Vec<&'static str>> {
-        self.cloud.denied(owner).await
+    async fn denied(&self, owner: &Owner, volume: &NewVolume) -> Result<Vec<&'static str>> {
+        self.cloud.denied(owner, volume).await
     }
 }

@@ -1,6 +1,6 @@
 //! The volume that is to be in use: which one, how to come by it, and the way until it serves.
 
-use super::{Action, CloudSeen, LATER, NewVolume, SOON, Step, View, Why};
+use super::{Action, CloudSeen, Desired, LATER, NewVolume, SOON, Step, View, Why};
 use crate::spec::{Fit, Spec};
 use crate::state::{Place, Staged, Tags, Volume, VolumeState};
 use sha2::{Digest, Sha256};
@@ -75,7 +75,11 @@ impl<'a> View<'a> {
             fitting.max_by_key(|volume| (volume.tags.staged == Staged::Maybe, volume.size, &volume.id));
         match best {
             Some(volume) => self.claim(volume, self.next_generation(cloud)),
-            None => Step::Do(Action::Create(Box::new(self.new_volume(cloud, spec)))),
+            None => Step::Do(Action::Create(Box::new(new_volume(
+                self.desired,
+                spec,
+                self.next_generation(cloud),
+            )))),
         }
     }
 
@@ -99,37 +103,37 @@ impl<'a> View<'a> {
         let lost = u64::from(self.seen.memory.created.is_some());
         known.max(self.seen.memory.generation + lost) + 1
     }
+}
 
-    fn new_volume(self, cloud: &CloudSeen, spec: &Spec) -> NewVolume {
-        let generation = self.next_generation(cloud);
-        // Nothing here may change from one try to the next: the service compares.
-        let tags = Tags {
-            node: self.desired.node.clone(),
-            instance: self.desired.instance.clone(),
-            generation,
-            staged: Staged::None,
-            file_system: Some(spec.file_system),
-            claimed: None,
-            orphan_since: None,
-            discard: false,
-            quarantine: None,
-        };
-        NewVolume {
-            token: self.token(generation),
-            zone: self.desired.zone.clone(),
-            volume_type: spec.volume_type,
-            size: spec.size_min,
-            iops: spec.iops_at(spec.size_min),
-            throughput: spec.throughput,
-            encryption: spec.encryption.clone(),
-            tags,
-            user_tags: spec.tags.clone(),
-        }
+/// The volume that a node makes as its `generation`th. Nothing of it may change from one try to the next: the service
+/// compares.
+pub(super) fn new_volume(desired: &Desired, spec: &Spec, generation: u64) -> NewVolume {
+    let tags = Tags {
+        node: desired.node.clone(),
+        instance: desired.instance.clone(),
+        generation,
+        staged: Staged::None,
+        file_system: Some(spec.file_system),
+        claimed: None,
+        orphan_since: None,
+        discard: false,
+        quarantine: None,
+    };
+    NewVolume {
+        token: token(desired, generation),
+        zone: desired.zone.clone(),
+        volume_type: spec.volume_type,
+        size: spec.size_min,
+        iops: spec.iops_at(spec.size_min),
+        throughput: spec.throughput,
+        encryption: spec.encryption.clone(),
+        tags,
+        user_tags: spec.tags.clone(),
     }
+}
 
-    /// 64 characters, the most that EC2 takes.
-    fn token(self, generation: u64) -> String {
-        let text = format!("{}\n{}\n{generation}", self.desired.owner, self.desired.instance);
-        Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+/// 64 characters, the most that EC2 takes.
+fn token(desired: &Desired, generation: u64) -> String {
+    let text = format!("{}\n{}\n{generation}", desired.owner, desired.instance);
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -13,7 +13,7 @@ use tarn_volume::{
 
 /// How a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// It is not done.
     Before,
     /// It is done, and its answer is lost.
@@ -24,7 +24,7 @@ pub enum Fault {
 
 /// Counts calls and picks the one that fails.
 #[derive(Debug, Default)]
-pub struct Faults {
+pub(crate) struct Faults {
     state: Mutex<State>,
 }
 
@@ -37,18 +37,18 @@ struct State {
 
 impl Faults {
     /// Lets call `number` fail, counted from 1.
-    pub fn planned(number: u64, fault: Fault) -> Arc<Self> {
+    pub(crate) fn planned(number: u64, fault: Fault) -> Arc<Self> {
         let state = State { planned: Some((number, fault)), ..State::default() };
         Arc::new(Self { state: Mutex::new(state) })
     }
 
     /// How many calls there were.
-    pub fn calls(&self) -> u64 {
+    pub(crate) fn calls(&self) -> u64 {
         self.state.lock().calls
     }
 
     /// Whether the process has died since this was last asked.
-    pub fn take_crash(&self) -> bool {
+    pub(crate) fn take_crash(&self) -> bool {
         std::mem::take(&mut self.state.lock().crashed)
     }
 
@@ -83,9 +83,9 @@ fn broken() -> Error {
 }
 
 /// Any of the three seams with faults.
-pub struct Faulty<T> {
-    pub inner: Arc<T>,
-    pub faults: Arc<Faults>,
+pub(crate) struct Faulty<T> {
+    pub(crate) inner: Arc<T>,
+    pub(crate) faults: Arc<Faults>,
 }
 
 #[async_trait]
@@ -122,8 +122,8 @@ impl<C: Cloud> Cloud for Faulty<C> {
         self.faults.call(self.inner.tag(owner, volume, tags), away).await
     }
 
-    async fn denied(&self, owner: &Owner) -> Result<Vec<&'static str>> {
-        self.inner.denied(owner).await
+    async fn denied(&self, owner: &Owner, volume: &NewVolume) -> Result<Vec<&'static str>> {
+        self.inner.denied(owner, volume).await
     }
 }
 

@@ -19,12 +19,12 @@ use tarn_volume::{
 
 /// What is on a volume.
 #[derive(Debug, Clone)]
-pub struct Disk {
-    pub content: Content,
-    pub health: Health,
-    pub staged: BTreeSet<String>,
-    pub file_system_size: u64,
-    pub used_percent: u64,
+pub(crate) struct Disk {
+    pub(crate) content: Content,
+    pub(crate) health: Health,
+    pub(crate) staged: BTreeSet<String>,
+    pub(crate) file_system_size: u64,
+    pub(crate) used_percent: u64,
 }
 
 impl Default for Disk {
@@ -40,17 +40,17 @@ impl Default for Disk {
 }
 
 /// Everything but the reconcilers.
-pub struct World {
-    pub cloud: Arc<FakeCloud>,
-    pub disks: Mutex<BTreeMap<VolumeId, Disk>>,
+pub(crate) struct World {
+    pub(crate) cloud: Arc<FakeCloud>,
+    pub(crate) disks: Mutex<BTreeMap<VolumeId, Disk>>,
     /// What is in the bucket.
-    pub bucket: Mutex<BTreeSet<String>>,
+    pub(crate) bucket: Mutex<BTreeSet<String>>,
     /// Volumes that somebody else destroyed.
-    pub destroyed: Mutex<BTreeSet<VolumeId>>,
+    pub(crate) destroyed: Mutex<BTreeSet<VolumeId>>,
 }
 
 impl World {
-    pub fn new(delays: Delays) -> Arc<Self> {
+    pub(crate) fn new(delays: Delays) -> Arc<Self> {
         Arc::new(Self {
             cloud: Arc::new(FakeCloud::new(Timestamp(1_700_000_000), delays)),
             disks: Mutex::default(),
@@ -60,11 +60,17 @@ impl World {
     }
 
     /// Starts an instance and what looks after its volume.
-    pub fn node(self: &Arc<Self>, name: &str, faults: &Arc<Faults>) -> Node {
+    pub(crate) fn node(self: &Arc<Self>, name: &str, faults: &Arc<Faults>) -> Node {
         self.node_in(name, "a", 8, faults)
     }
 
-    pub fn node_in(self: &Arc<Self>, name: &str, zone: &str, slots: u32, faults: &Arc<Faults>) -> Node {
+    pub(crate) fn node_in(
+        self: &Arc<Self>,
+        name: &str,
+        zone: &str,
+        slots: u32,
+        faults: &Arc<Faults>,
+    ) -> Node {
         let (instance, zone) = (InstanceId::new(format!("i-{name}")), Zone::new(zone));
         self.cloud.launch(&instance, &zone, slots, 1);
         let tenants = Arc::new(FakeTenants { world: Arc::clone(self), state: Mutex::default() });
@@ -88,17 +94,17 @@ impl World {
         node
     }
 
-    pub fn disk<T>(&self, id: &VolumeId, use_it: impl FnOnce(&mut Disk) -> T) -> T {
+    pub(crate) fn disk<T>(&self, id: &VolumeId, use_it: impl FnOnce(&mut Disk) -> T) -> T {
         use_it(self.disks.lock().entry(id.clone()).or_default())
     }
 
-    pub fn destroy(&self, id: &VolumeId) {
+    pub(crate) fn destroy(&self, id: &VolumeId) {
         self.cloud.destroy(id);
         self.destroyed.lock().insert(id.clone());
     }
 
     /// No volume that had something staged on it is gone.
-    pub fn check(&self) {
+    pub(crate) fn check(&self) {
         let there: BTreeSet<VolumeId> = self.cloud.truth().into_iter().map(|volume| volume.id).collect();
         for (id, disk) in self.disks.lock().iter() {
             let excused = there.contains(id) || self.destroyed.lock().contains(id);
@@ -106,33 +112,33 @@ impl World {
         }
     }
 
-    pub fn has_bucket(&self, name: &str) -> bool {
+    pub(crate) fn has_bucket(&self, name: &str) -> bool {
         self.bucket.lock().contains(name)
     }
 }
 
-pub fn owner() -> Owner {
+pub(crate) fn owner() -> Owner {
     Owner::new("test")
 }
 
 /// A small volume.
-pub fn small() -> Spec {
+pub(crate) fn small() -> Spec {
     Spec { size_min: Gib(10), size_max: Gib(100), ..Spec::default() }
 }
 
 /// An instance with mounts.
-pub struct Node {
-    pub world: Arc<World>,
-    pub desired: Desired,
-    pub tenants: Arc<FakeTenants>,
-    pub host: Arc<FakeHost>,
+pub(crate) struct Node {
+    pub(crate) world: Arc<World>,
+    pub(crate) desired: Desired,
+    pub(crate) tenants: Arc<FakeTenants>,
+    pub(crate) host: Arc<FakeHost>,
     faults: Arc<Faults>,
     reconciler: Option<Reconciler>,
 }
 
 impl Node {
     /// The process that looks after the volume starts anew and knows nothing.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let faults = &self.faults;
         self.reconciler = Some(Reconciler::new(
             Arc::new(Faulty { inner: Arc::clone(&self.world.cloud), faults: Arc::clone(faults) }),
@@ -142,7 +148,7 @@ impl Node {
     }
 
     /// One step, then the time passes that it asks for.
-    pub async fn step(&mut self) -> Turn {
+    pub(crate) async fn step(&mut self) -> Turn {
         let now = self.world.cloud.now();
         let turn = self.reconciler.as_mut().unwrap().step(&self.desired, now).await;
         if self.faults.take_crash() {
@@ -159,7 +165,7 @@ impl Node {
     }
 
     /// Goes on until the goal is reached and there is nothing more to do at once.
-    pub async fn until(&mut self, what: &str, goal: impl Fn(&Self) -> bool) {
+    pub(crate) async fn until(&mut self, what: &str, goal: impl Fn(&Self) -> bool) {
         let mut turns = Vec::new();
         for _ in 0..3_000 {
             let turn = self.step().await;
@@ -173,54 +179,54 @@ impl Node {
     }
 
     /// Goes on for so long.
-    pub async fn spend(&mut self, time: Duration) {
+    pub(crate) async fn spend(&mut self, time: Duration) {
         let end = self.world.cloud.now().after(time);
         while self.world.cloud.now() < end {
             self.step().await;
         }
     }
 
-    pub fn status(&self) -> Status {
+    pub(crate) fn status(&self) -> Status {
         self.reconciler.as_ref().unwrap().status().borrow().clone()
     }
 
-    pub fn place(&self) -> Option<Place> {
+    pub(crate) fn place(&self) -> Option<Place> {
         self.tenants.state.lock().place.clone()
     }
 
     /// The volume that serves.
-    pub fn serving(&self) -> Option<Volume> {
+    pub(crate) fn serving(&self) -> Option<Volume> {
         let Some(Place::Volume(id)) = self.place() else { return None };
         self.world.cloud.truth().into_iter().find(|volume| volume.id == id)
     }
 
     /// A mount stages a file.
-    pub fn stage(&self, name: &str) {
+    pub(crate) fn stage(&self, name: &str) {
         match self.place().expect("a place") {
             Place::Host => self.tenants.state.lock().own.insert(name.into()),
             Place::Volume(id) => self.world.disk(&id, |disk| disk.staged.insert(name.into())),
         };
     }
 
-    pub fn is_waiting_for(&self, part: &str) -> bool {
+    pub(crate) fn is_waiting_for(&self, part: &str) -> bool {
         self.status().conditions.iter().any(|condition| condition.message.contains(part))
     }
 }
 
 /// Mounts that stage files.
-pub struct FakeTenants {
+pub(crate) struct FakeTenants {
     world: Arc<World>,
-    pub state: Mutex<TenantState>,
+    pub(crate) state: Mutex<TenantState>,
 }
 
 #[derive(Debug, Default)]
-pub struct TenantState {
-    pub place: Option<Place>,
-    pub own: BTreeSet<String>,
+pub(crate) struct TenantState {
+    pub(crate) place: Option<Place>,
+    pub(crate) own: BTreeSet<String>,
     /// Uploads fail.
-    pub bucket_away: bool,
+    pub(crate) bucket_away: bool,
     /// Every place that was served, in order.
-    pub history: Vec<Place>,
+    pub(crate) history: Vec<Place>,
 }
 
 fn volume_of(dir: &Path) -> Option<VolumeId> {
@@ -270,11 +276,11 @@ impl Tenants for FakeTenants {
 }
 
 /// Devices of attached volumes, and their mounts.
-pub struct FakeHost {
+pub(crate) struct FakeHost {
     world: Arc<World>,
     instance: InstanceId,
     tenants: Arc<FakeTenants>,
-    pub mounts: Mutex<BTreeSet<VolumeId>>,
+    pub(crate) mounts: Mutex<BTreeSet<VolumeId>>,
 }
 
 impl FakeHost {
