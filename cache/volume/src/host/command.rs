@@ -40,8 +40,13 @@ pub(super) async fn run<S: AsRef<OsStr>>(program: &'static str, arguments: &[S],
 impl Ended {
     /// An error that names program and device and tells what it said.
     pub(super) fn error(&self, program: &'static str, on: &Path) -> Error {
+        self.error_with(program, on, "")
+    }
+
+    /// The same with a hint.
+    pub(super) fn error_with(&self, program: &'static str, on: &Path, hint: &str) -> Error {
         let code = self.code.map_or_else(|| "killed".to_owned(), |code| format!("exit code {code}"));
-        Error::Program { program, device: on.to_owned(), message: format!("{code}: {}", self.said) }
+        Error::Program { program, device: on.to_owned(), message: format!("{code}: {}{hint}", self.said) }
     }
 }
 

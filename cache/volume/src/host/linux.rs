@@ -10,7 +10,6 @@ use crate::spec::FileSystem;
 use crate::state::{Content, Device, Health, HostVolume, Mount, Place};
 use async_trait::async_trait;
 use rustix::fs::statvfs;
-use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,6 +23,9 @@ const PRIVATE: u32 = 0o700;
 /// The directory on a volume that is handed to the mounts. It is not the root, which has a `lost+found`, and it is not
 /// there while the volume is not mounted: nobody writes under a mount point by mistake.
 const CACHE: &str = "cache";
+
+/// Its own words for it are "Permission denied".
+const RESIZE_HINT: &str = " (a mounted ext4 grows only by a process with CAP_SYS_RESOURCE)";
 
 /// This host.
 #[derive(Debug)]
@@ -158,17 +160,10 @@ impl LinuxHost {
         directory(&at.join(CACHE)).map(drop)
     }
 
-    /// XFS has no check but the one that a mount does: it replays the log and looks at what it needs.
-    fn try_mount(&self, volume: &VolumeId, device: &Found) -> Result<Health> {
-        let damaged = |error: &std::io::Error| {
-            let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-            errno.is_some_and(|errno| [Errno::UCLEAN, Errno::BADMSG].contains(&errno))
-        };
-        match self.mount_now(volume, device, FileSystem::Xfs) {
-            Ok(()) => self.unmount_now(volume, UnmountFlags::empty()).map(|()| Health::Sound),
-            Err(Error::Io { source, .. }) if damaged(&source) => Ok(Health::Damaged),
-            Err(error) => Err(error),
-        }
+    /// A mount replays the log and looks at what it needs.
+    fn try_mount(&self, volume: &VolumeId, device: &Found, file_system: FileSystem) -> Result<()> {
+        self.mount_now(volume, device, file_system)?;
+        self.unmount_now(volume, UnmountFlags::empty())
     }
 
     fn unmount_now(&self, volume: &VolumeId, flags: UnmountFlags) -> Result<()> {
@@ -222,17 +217,19 @@ impl Host for LinuxHost {
 
     async fn check(&self, volume: &VolumeId) -> Result<Health> {
         let (device, file_system) = self.own_file_system(volume).await?;
-        match file_system {
-            FileSystem::Ext4 => {
-                let ended = command::run("e2fsck", &[Path::new("-p"), &device.path], &device.path).await?;
-                match ended.code {
-                    // In order, or brought in order.
-                    Some(0..=3) => Ok(Health::Sound),
-                    Some(4..=7) => Ok(Health::Damaged),
-                    Some(_) | None => Err(ended.error("e2fsck", &device.path)),
-                }
+        // XFS has no check but that of its mount.
+        if file_system == FileSystem::Ext4
+            && fsck(file_system, &device.path, Effort::Quick).await? == Health::Damaged
+        {
+            return Ok(Health::Damaged);
+        }
+        // What the quick check takes for clean it does not look at.
+        let Err(failed) = self.try_mount(volume, &device, file_system) else { return Ok(Health::Sound) };
+        match fsck(file_system, &device.path, Effort::Whole).await? {
+            Health::Damaged => Ok(Health::Damaged),
+            Health::Sound => {
+                self.try_mount(volume, &device, file_system).map(|()| Health::Sound).map_err(|_| failed)
             }
-            FileSystem::Xfs => self.try_mount(volume, &device),
         }
     }
 
@@ -251,7 +248,13 @@ impl Host for LinuxHost {
             return Err(Error::Refused { volume: volume.clone(), why: "it is not mounted".into() });
         };
         match FileSystem::parse(&mounted.kind) {
-            Some(FileSystem::Ext4) => command::must("resize2fs", &[&device.path], &device.path).await,
+            Some(FileSystem::Ext4) => {
+                let ended = command::run("resize2fs", &[&device.path], &device.path).await?;
+                match ended.code {
+                    Some(0) => Ok(()),
+                    Some(_) | None => Err(ended.error_with("resize2fs", &device.path, RESIZE_HINT)),
+                }
+            }
             Some(FileSystem::Xfs) => command::must("xfs_growfs", &[&mounted.at], &device.path).await,
             None => Err(Error::Refused { volume: volume.clone(), why: format!("it is {}", mounted.kind) }),
         }
@@ -266,6 +269,31 @@ impl Host for LinuxHost {
             Place::Host => self.own.clone(),
             Place::Volume(volume) => self.mount_point(volume).join(CACHE),
         }
+    }
+}
+
+/// How closely a file system is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// What takes moments.
+    Quick,
+    /// All of it.
+    Whole,
+}
+
+/// Checks a file system. ext4 is repaired where that can be done without a loss; XFS is only looked at.
+async fn fsck(file_system: FileSystem, device: &Path, effort: Effort) -> Result<Health> {
+    let (program, how) = match (file_system, effort) {
+        (FileSystem::Ext4, Effort::Quick) => ("e2fsck", "-p"),
+        (FileSystem::Ext4, Effort::Whole) => ("e2fsck", "-pf"),
+        (FileSystem::Xfs, _) => ("xfs_repair", "-n"),
+    };
+    let ended = command::run(program, &[Path::new(how), device], device).await?;
+    match (file_system, ended.code) {
+        // In order, or brought in order.
+        (FileSystem::Ext4, Some(0..=3)) | (FileSystem::Xfs, Some(0)) => Ok(Health::Sound),
+        (FileSystem::Ext4, Some(4..=7)) | (FileSystem::Xfs, Some(1)) => Ok(Health::Damaged),
+        (_, Some(_) | None) => Err(ended.error(program, device)),
     }
 }
 
