@@ -10,7 +10,7 @@ use crate::inode::{
 };
 use crate::meta::acl::{self, Maker};
 use crate::meta::{self, Attributes, Kind, Posix};
-use crate::name::Name;
+use crate::name::{Name, NameError};
 use crate::store::{Condition, ErrorKind, Headers};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -42,6 +42,7 @@ impl Vfs {
                 let opened = self.open(inode.ino, flags, passthrough).await?;
                 return Ok((self.entry(&inode, Some(Place { parent, name })), opened));
             }
+            Err(Error::NotFound) if name.is_long() => return Err(Error::Name(NameError::TooLong)),
             Err(Error::NotFound) => {}
             Err(error) => return Err(error),
         }
@@ -109,7 +110,7 @@ impl Vfs {
     pub async fn symlink(&self, parent: Ino, name: &OsStr, target: &OsStr, caller: Caller) -> Result<Entry> {
         let bytes = target.as_encoded_bytes();
         if bytes.len() > TARGET_MAX {
-            return Err(Error::Name(crate::name::NameError::TooLong));
+            return Err(Error::Name(NameError::TooLong));
         }
         let caller = Caller { umask: 0, ..caller };
         self.put_new(parent, name, (Kind::Symlink, 0o777, caller), Bytes::copy_from_slice(bytes)).await
@@ -123,7 +124,7 @@ impl Vfs {
         body: Bytes,
     ) -> Result<Entry> {
         self.writable()?;
-        let name = Name::parse(name)?;
+        let name = Name::to_make(name)?;
         let _keys = self.namespace.read().await;
         self.must_be_free(parent, &name).await?;
         self.must_suit_a_file(parent, &name).await?;
@@ -170,7 +171,7 @@ impl Vfs {
     /// Makes a directory: a marker object `name/`.
     pub async fn mkdir(&self, parent: Ino, name: &OsStr, mode: u32, caller: Caller) -> Result<Entry> {
         self.writable()?;
-        let name = Name::parse(name)?;
+        let name = Name::to_make(name)?;
         let _keys = self.namespace.read().await;
         self.must_be_free(parent, &name).await?;
         let made = Posix::new(Kind::Directory, clock::now());

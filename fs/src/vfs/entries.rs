@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn what_has_no_name_or_does_not_belong_here_is_counted() {
-        let (long, nearly) = ("x".repeat(256), "y".repeat(254));
+        let (long, nearly) = ("\0".repeat(400), "y".repeat(1021));
         let objects =
             [format!("d/{long}"), format!("d/{nearly}"), "e/f".into(), "d/g/h".into(), "d/i".into()];
         let prefixes = [format!("d/{long}/"), format!("d/{nearly}/"), "d/j/k/".into(), "d/".into()];

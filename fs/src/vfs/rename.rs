@@ -27,7 +27,7 @@ impl Vfs {
     pub async fn rename(&self, from: (Ino, &OsStr), to: (Ino, &OsStr), mode: RenameMode) -> Result<()> {
         self.writable()?;
         let from = Place { parent: from.0, name: Name::parse(from.1)? };
-        let to = Place { parent: to.0, name: Name::parse(to.1)? };
+        let to = Place { parent: to.0, name: Name::to_make(to.1)? };
         let inode = {
             let _keys = self.namespace.read().await;
             self.resolve(from.parent, &from.name).await?
