@@ -147,6 +147,22 @@ pub struct FileSettings {
     pub always_checked: bool,
     /// Bytes buffered in memory.
     pub memory_limit: u64,
+    /// When a close is answered; one of [`table::COMMITS`].
+    pub commit: Commit,
+}
+
+/// When a close is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// When the bucket has the file.
+    Close,
+    /// When the journal has it.
+    Async {
+        /// Bytes that may wait for their upload.
+        max_bytes: u64,
+        /// How long a file may wait.
+        max_age: Duration,
+    },
 }
 
 /// The serving process.
@@ -275,7 +291,6 @@ fn cache(reader: &Reader<'_>, caller: &Caller) -> Result<CacheSettings, Error> {
 
 fn files(reader: &Reader<'_>, caller: &Caller) -> Result<FileSettings, Error> {
     let umask = reader.mode("umask")?.unwrap_or(0o022);
-    reader.word("commit", table::COMMITS)?;
     Ok(FileSettings {
         uid: reader.number("uid")?.unwrap_or(caller.uid),
         gid: reader.number("gid")?.unwrap_or(caller.gid),
@@ -289,7 +304,20 @@ fn files(reader: &Reader<'_>, caller: &Caller) -> Result<FileSettings, Error> {
         passthrough: reader.word("passthrough", table::PASSTHROUGHS)?.unwrap_or("auto") == "auto",
         always_checked: reader.word("verify", table::VERIFIES)? == Some("always"),
         memory_limit: reader.size_in("memory-limit", 128 << 20, MEMORY_MIN..=1 << 40, "32MiB to 1TiB")?,
+        commit: commit(reader)?,
     })
+}
+
+fn commit(reader: &Reader<'_>) -> Result<Commit, Error> {
+    let max_bytes = reader.size_in("backlog-size", 1 << 30, 0..=1 << 50, "0 to 1PiB")?;
+    let max_age = reader.time_from("backlog-age", Duration::from_secs(60), Duration::ZERO)?;
+    if reader.word("commit", table::COMMITS)? == Some("async") {
+        return Ok(Commit::Async { max_bytes, max_age });
+    }
+    match ["backlog-size", "backlog-age"].into_iter().find(|name| reader.is_given(name)) {
+        Some(name) => Err(Error::Contradiction(format!("{name} needs commit=async"))),
+        None => Ok(Commit::Close),
+    }
 }
 
 fn process(reader: &Reader<'_>) -> Result<ProcessSettings, Error> {

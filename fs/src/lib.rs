@@ -1,7 +1,7 @@
 //! The file system of tarn: S3 and MinIO buckets as POSIX paths.
 //!
 //! Layers, top to bottom; an item may use only what stands below it:
-//! `main, cli` / `mount, control, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write` / `store, embedded` /
+//! `main, cli` / `mount, control, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write, journal` / `store, embedded` /
 //! `error, config, spec, clock, telemetry` / `name`. `tests/tidy.rs` checks the `use crate::` lines against this list.
 
 pub mod cli;
@@ -14,6 +14,7 @@ pub mod embedded;
 pub mod error;
 pub mod fuse;
 pub mod inode;
+pub mod journal;
 pub mod meta;
 pub mod mount;
 pub mod name;

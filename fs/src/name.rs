@@ -34,8 +34,23 @@ pub enum NameError {
 }
 
 /// The full name of one object in its bucket.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Key(Arc<str>);
+
+impl TryFrom<String> for Key {
+    type Error = NameError;
+
+    fn try_from(key: String) -> Result<Self, NameError> {
+        Self::parse(&key)
+    }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.as_str().to_owned()
+    }
+}
 
 impl Key {
     /// Takes a key as a server or a user gave it.

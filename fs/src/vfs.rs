@@ -3,13 +3,16 @@
 //! Invariants:
 //! - A handle reads one version of its object. A changed object gets a new inode; the old one is read from the
 //!   local store, or answers [`Error::Stale`], and is never a mix of two versions.
-//! - Nothing is acknowledged by flush, fsync or a change of the tree before the store has confirmed it.
+//! - Nothing is acknowledged by flush, fsync or a change of the tree before the store has confirmed it, or, of a
+//!   flush with [`Commit::Async`], before the journal has it.
 //! - An error of the store is an error here; "no such file" only comes from a definite answer.
 
 mod attr;
+mod backlog;
 mod beside;
 mod change;
 mod commit;
+mod conflict;
 mod copy;
 mod describe;
 mod entries;
@@ -17,27 +20,32 @@ mod exchange;
 mod handle;
 mod local;
 mod lookup;
+mod moves;
 mod open;
 mod overview;
 mod read;
 mod readdir;
 mod recall;
+mod recover;
 mod remove;
 mod rename;
 mod rename_dir;
 mod settle;
 mod space;
 mod stage;
+mod upload;
 mod write;
 mod xattr;
 
 pub use attr::SetAttr;
+pub use backlog::Commit;
 pub use handle::{DirHandle, FileHandle, Handle};
 pub use local::{CopyAction, LocalCopy};
 pub use lookup::Entry;
 pub use open::{OpenFlags, Opened, Serve};
 pub use overview::{Conflict, Overview};
 pub use readdir::{DirEntry, EntryKind, Lookups};
+pub use recover::Recovered;
 pub use rename::RenameMode;
 pub use settle::DrainReport;
 pub use space::{Allocate, Seek, Space};
@@ -46,16 +54,18 @@ pub use xattr::XattrMode;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Directory, Ino, Inode, Marker, Node, Table};
+use crate::journal::{self, Record};
 use crate::meta::Defaults;
 use crate::name::Prefix;
 use crate::read::{Fetcher, FetcherOptions};
 use crate::store::{Headers, ObjectStore};
 use crate::write::Uploader;
+use backlog::Backlog;
 use handle::HandleTable;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use tarn_cache::{BucketId, ObjectId, StagedLabel, Store as Cache};
+use tarn_cache::{BLOCK_SIZE, BucketId, ObjectId, StagedLabel, Store as Cache};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +100,8 @@ pub struct Options {
     /// For how long an object must not have changed before its attributes are noted. `Last-Modified` has whole
     /// seconds: within that and the clocks' difference two states of an object look alike.
     pub note_after: Duration,
+    /// When a close is answered.
+    pub commit: Commit,
     /// This machine's name, for the names of conflict copies.
     pub host: String,
 }
@@ -121,6 +133,7 @@ pub struct Vfs {
     handles: HandleTable,
     fetcher: Fetcher,
     uploader: Uploader,
+    backlog: Backlog,
     /// Held for reading by whatever uses a key, for writing by the rename of a directory.
     namespace: tokio::sync::RwLock<()>,
     conflicts: AtomicU64,
@@ -135,7 +148,9 @@ const WINDOW_MAX: u64 = 64 << 20;
 impl Vfs {
     /// Puts a mount together; asks the store nothing.
     pub fn new(parts: VfsParts) -> Arc<Self> {
-        let VfsParts { store, cache, bucket, options, runtime } = parts;
+        let VfsParts { store, cache, bucket, mut options, runtime } = parts;
+        // Checksums are kept by block: a part is made of whole ones.
+        options.part_size = options.part_size.next_multiple_of(BLOCK_SIZE);
         let posix = options.defaults.directory(clock::now());
         // The root of a bucket has no marker; that of a prefix is asked when the kernel first looks.
         let marker = options.prefix.marker().map_or(Marker::Present, |_| Marker::Unknown);
@@ -155,6 +170,7 @@ impl Vfs {
         Arc::new(Self {
             fetcher: Fetcher::new(Arc::clone(&store), runtime.clone(), fetch),
             uploader: Uploader::new(Arc::clone(&store), options.memory_limit / 2, parallel),
+            backlog: Backlog::new(parallel),
             table,
             handles: HandleTable::default(),
             namespace: tokio::sync::RwLock::new(()),
@@ -186,9 +202,9 @@ impl Vfs {
         ObjectId::new(self.bucket.clone(), key.as_str(), version.etag.as_str(), version.size)
     }
 
-    fn label(&self, key: &crate::name::Key, base: Option<&crate::store::Version>) -> StagedLabel {
-        let base = base.map(|version| (version.etag.as_str().to_owned(), version.size));
-        StagedLabel { bucket: self.bucket.clone(), key: key.as_str().to_owned(), base }
+    /// The label of a staged file.
+    fn label(&self, record: &Record) -> StagedLabel {
+        journal::Entry::File(Box::new(record.clone())).label(&self.bucket)
     }
 }
 

@@ -4,6 +4,7 @@ use super::slot::{Slot, data_name, label_name};
 use super::{Staged, StagedLabel};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::object::Access;
 use crate::store::Store;
 use rustix::fs::OFlags;
 use std::collections::BTreeSet;
@@ -18,17 +19,35 @@ use std::sync::Arc;
 pub struct OrphanStaged {
     slot: Slot,
     label: Option<StagedLabel>,
+    /// Tag of the boot that the label was written in.
+    boot: Option<u64>,
 }
 
 impl OrphanStaged {
-    /// What it was to become; `None` if the label did not survive, which takes a loss of power.
+    /// Its label; `None` if that did not survive, which takes a loss of power.
     pub fn label(&self) -> Option<&StagedLabel> {
         self.label.as_ref()
+    }
+
+    /// Whether the label was written in this boot. Then the file has every byte that was written to it before
+    /// the label; after another boot it may have lost any of them.
+    pub fn is_of_this_boot(&self) -> bool {
+        self.boot == Some(self.slot.store().boot.tag())
+    }
+
+    /// Replaces the label, as one of the boot that it was written in.
+    pub fn relabel(&self, label: &StagedLabel) -> Result<()> {
+        self.slot.relabel(label, self.boot.unwrap_or_default())
     }
 
     /// Where the file is.
     pub fn path(&self) -> PathBuf {
         self.slot.path()
+    }
+
+    /// Opens the file, to look at it.
+    pub fn open(&self) -> Result<File> {
+        self.slot.open_data(Access::Read)
     }
 
     /// Becomes its owner. From now on it is removed when the [`Staged`] is dropped.
@@ -53,8 +72,8 @@ pub(crate) fn list_orphans(store: &Arc<Store>) -> Result<Vec<OrphanStaged>> {
             dir.remove(&label_name(&name))?;
             continue;
         }
-        let label = read_label(&mut file);
-        orphans.push(OrphanStaged { slot: Slot::inherit(store, &name, file), label });
+        let (label, boot) = read_label(&mut file).unzip();
+        orphans.push(OrphanStaged { slot: Slot::inherit(store, &name, file), label, boot });
     }
     Ok(orphans)
 }
@@ -77,8 +96,8 @@ fn lock_label(store: &Store, name: &str) -> Result<Option<File>> {
     Ok(dir.stat(&label)?.is_some_and(|stat| stat.inode == inode).then_some(file))
 }
 
-fn read_label(file: &mut File) -> Option<StagedLabel> {
-    let mut json = Vec::new();
-    file.read_to_end(&mut json).ok()?;
-    serde_json::from_slice(&json).ok()
+fn read_label(file: &mut File) -> Option<(StagedLabel, u64)> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    StagedLabel::decode(&bytes)
 }

@@ -32,7 +32,7 @@ impl Slot {
     /// Takes a new name and writes its label.
     pub(crate) fn reserve(store: &Arc<Store>, label: &StagedLabel) -> Result<Self> {
         let name = store.dirs.unique();
-        let label = write_label(store, &name, label)?;
+        let label = write_label(store, &name, label, store.boot.tag())?;
         Ok(Self { store: Arc::clone(store), name, label: Mutex::new(label), fate: Mutex::new(Fate::Remove) })
     }
 
@@ -65,9 +65,9 @@ impl Slot {
         file.ok_or_else(|| Error::io("open", self.path(), std::io::ErrorKind::NotFound))
     }
 
-    /// Replaces the label.
-    pub(crate) fn relabel(&self, label: &StagedLabel) -> Result<()> {
-        *self.label.lock() = write_label(&self.store, &self.name, label)?;
+    /// Replaces the label, as one of the boot with this tag.
+    pub(crate) fn relabel(&self, label: &StagedLabel, boot: u64) -> Result<()> {
+        *self.label.lock() = write_label(&self.store, &self.name, label, boot)?;
         Ok(())
     }
 
@@ -111,15 +111,15 @@ impl Drop for Slot {
 }
 
 /// Writes the label of `name` beside the others, locked before it can be seen.
-fn write_label(store: &Store, name: &str, label: &StagedLabel) -> Result<File> {
+fn write_label(store: &Store, name: &str, label: &StagedLabel, boot: u64) -> Result<File> {
     let dirs = &store.dirs;
     let path = dirs.staged.path().join(label_name(name));
-    let json = serde_json::to_vec(label).map_err(|source| Error::Label { path: path.clone(), source })?;
+    let bytes = label.encode(boot);
     let temporary = dirs.unique();
     let mut file = dirs.tmp.create(&temporary)?;
     let written = files::wait_for_lock(&file, FlockOperation::LockExclusive)
         .map_err(std::io::Error::from)
-        .and_then(|()| file.write_all(&json))
+        .and_then(|()| file.write_all(&bytes))
         .map_err(|error| Error::io("write", &path, error))
         .and_then(|()| dirs.tmp.rename(&temporary, &dirs.staged, &label_name(name)));
     match written {

@@ -101,7 +101,7 @@ pub const ENCRYPTIONS: &[&str] = &["none", "s3", "kms", "c"];
 /// Whose mode and owner files show.
 pub const ATTRIBUTES: &[&str] = &["keep", "fixed"];
 /// When a written file is in the bucket.
-pub const COMMITS: &[&str] = &["close"];
+pub const COMMITS: &[&str] = &["close", "async"];
 /// Which reads are compared with the checksums of the bucket before they are used.
 pub const VERIFIES: &[&str] = &["auto", "always"];
 /// Whether the server is tried out at the first mount of a bucket.
@@ -278,8 +278,22 @@ pub const OPTIONS: &[Spec] = &[
         Files,
         "commit",
         Kind::Word(COMMITS),
-        "close",
-        "Say when a written file is in the bucket [default: close]",
+        "close|async",
+        "Answer a close when the file is in the bucket, or when it is in the journal on the local disk [default: close]",
+    ),
+    option(
+        Files,
+        "backlog-size",
+        Kind::Size,
+        "SIZE",
+        "With commit=async, let this much wait for its upload before a close waits too [default: 1GiB]",
+    ),
+    option(
+        Files,
+        "backlog-age",
+        Kind::Time,
+        "TIME",
+        "With commit=async, let a file wait for its upload this long before a close waits too [default: 1m]",
     ),
     option(Mount, "read-only", Kind::Switch, "BOOL", "Refuse every change [default: false]"),
     option(

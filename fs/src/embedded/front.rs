@@ -4,8 +4,8 @@
 use super::{answer, request};
 use crate::name::{Key, Prefix};
 use crate::store::{
-    CompleteRequest, CopyRequest, Depth, ETag, GetRequest, ListCursor, ListRequest, ObjectStore, Part,
-    PartKinds, PartSource, Upload,
+    Abandoned, CompleteRequest, CopyRequest, Depth, ETag, GetRequest, ListCursor, ListRequest, ObjectStore,
+    Part, PartKinds, PartSource, Upload,
 };
 use s3s::dto::{self, Timestamp};
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
@@ -291,7 +291,7 @@ impl S3 for Front {
     ) -> S3Result<S3Response<dto::AbortMultipartUploadOutput>> {
         let input = req.input;
         let upload = self.upload(&input.bucket, &input.key, input.upload_id)?;
-        self.store.abort_upload(&upload).await.map_err(answer::error)?;
+        self.store.abort_upload(&Abandoned::Upload(upload)).await.map_err(answer::error)?;
         Ok(S3Response::new(dto::AbortMultipartUploadOutput::default()))
     }
 }

@@ -253,11 +253,11 @@ impl Filesystem for Adapter {
     }
 
     fn flush(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        files::flush(self, fh, "flush", reply);
+        files::flush(self, fh, reply);
     }
 
     fn fsync(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        files::flush(self, fh, "fsync", reply);
+        files::fsync(self, fh, reply);
     }
 
     fn release(
@@ -306,13 +306,12 @@ impl Filesystem for Adapter {
     fn fsyncdir(
         &self,
         _request: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         _fh: FileHandle,
         _datasync: bool,
         reply: ReplyEmpty,
     ) {
-        // Every change of a directory is in the bucket before it is answered.
-        reply.ok();
+        directories::sync(self, ino, reply);
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {

@@ -1,6 +1,7 @@
 //! The state of one regular file: where its bytes are and how the kernel is served.
 
 use super::{Attr, Ino};
+use crate::journal::StagedFile;
 use crate::meta::{self, Posix};
 use crate::name::Key;
 use crate::read::{PartLayout, Windows};
@@ -12,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tarn_cache::{BlockIndex, Flights, Object, Staged};
+use tarn_cache::{BlockIndex, Flights, Object};
 
 /// A regular file or symbolic link.
 #[derive(Debug)]
@@ -171,13 +172,6 @@ pub struct Committed {
     pub crc64nvme: Option<u64>,
     /// CRC64NVME of each block, if the file was read whole.
     pub crcs: Option<Arc<Vec<u64>>>,
-}
-
-/// The staged file on the local disk.
-#[derive(Debug)]
-pub struct StagedFile {
-    /// The cache's hold on it.
-    pub staged: Staged,
 }
 
 /// Changed ranges over a base version.

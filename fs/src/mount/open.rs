@@ -3,7 +3,7 @@
 
 use super::guard::Guard;
 use super::{Drained, Failure, Opened, Served};
-use crate::config::{Config, Encryption, StoreSettings};
+use crate::config::{self, Config, Encryption, StoreSettings};
 use crate::control::Mounted;
 use crate::fuse::{Adapter, AdapterOptions};
 use crate::meta::{Attributes, Defaults};
@@ -14,7 +14,7 @@ use crate::store::{
     S3Config, S3Store, Sse,
 };
 
-use crate::vfs::{Options, Vfs, VfsParts};
+use crate::vfs::{Commit, Options, Recovered, Vfs, VfsParts};
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,6 @@ pub async fn open_with(
         .map_err(|failure| Failure::text(format!("{}: {failure}", config.source)))?;
     let bucket = BucketId::new(&format!("{}/{}", store.endpoint(), store.bucket()));
     let cache = open_cache(&config)?;
-    report_orphans(&cache)?;
     let options = Options {
         prefix: config.source.prefix.clone(),
         defaults: Defaults {
@@ -66,6 +65,10 @@ pub async fn open_with(
         memory_limit: config.files.memory_limit,
         max_requests: config.store.max_requests,
         note_after: NOTE_AFTER,
+        commit: match config.files.commit {
+            config::Commit::Close => Commit::Close,
+            config::Commit::Async { max_bytes, max_age } => Commit::Async { max_bytes, max_age },
+        },
         host: host_name(),
     };
     let endpoint = store.endpoint().to_owned();
@@ -80,6 +83,11 @@ pub async fn open_with(
         runtime: runtime.clone(),
     };
     let vfs = Vfs::new(parts);
+    let recovered = vfs.recover().await?;
+    if recovered != Recovered::default() {
+        let Recovered { uploading, left, renames } = recovered;
+        tracing::info!(uploading, left, renames, "took over what an earlier mount left in the journal");
+    }
     let passthrough = config.files.passthrough;
     let adapter = Adapter::new(Arc::clone(&vfs), runtime, AdapterOptions { passthrough });
     let mounted = Mounted {
@@ -156,20 +164,6 @@ fn open_cache(config: &Config) -> Result<Arc<Cache>, Failure> {
     }
     let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the cache directory cannot be /");
     Err(error.into())
-}
-
-/// Names the files that an earlier mount could not put into its bucket any more.
-fn report_orphans(cache: &Arc<Cache>) -> Result<(), Failure> {
-    for orphan in cache.orphans()? {
-        let (path, key) =
-            (orphan.path().display().to_string(), orphan.label().map(|label| label.key.clone()));
-        tracing::warn!(
-            path,
-            key,
-            "a mount that ended left bytes that are not in the bucket; copy them from here"
-        );
-    }
-    Ok(())
 }
 
 fn host_name() -> String {

@@ -6,8 +6,9 @@
 //! What it does not do: no rates, no bytes, no priorities.
 
 use super::{
-    CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse, Headers,
-    ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse,
+    Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload,
+    Version,
 };
 use crate::name::Key;
 use bytes::Bytes;
@@ -109,9 +110,9 @@ impl ObjectStore for LimitStore {
         self.inner.complete_upload(request).await
     }
 
-    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
-        let _permit = self.permit(Op::AbortUpload, Some(&upload.key)).await?;
-        self.inner.abort_upload(upload).await
+    async fn abort_upload(&self, abandoned: &Abandoned) -> Result<()> {
+        let _permit = self.permit(Op::AbortUpload, Some(abandoned.key())).await?;
+        self.inner.abort_upload(abandoned).await
     }
 }
 

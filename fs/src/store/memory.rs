@@ -14,8 +14,8 @@ mod tests;
 mod uploads;
 
 use super::{
-    Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest, GetResponse, Headers, ListPage,
-    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
+    Abandoned, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest, GetResponse, Headers,
+    ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
 };
 use crate::name::Key;
 use crate::store::CompleteRequest;
@@ -287,8 +287,8 @@ impl ObjectStore for MemoryStore {
         self.bucket.lock().complete(&request, self.options.min_part_size)
     }
 
-    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
-        self.bucket.lock().uploads.remove(&upload.id);
+    async fn abort_upload(&self, abandoned: &Abandoned) -> Result<()> {
+        self.bucket.lock().abandon(abandoned);
         Ok(())
     }
 }

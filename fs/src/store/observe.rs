@@ -5,7 +5,7 @@
 //! of a GET ends with its headers. "No such object" and "not that version" are answers and no failures.
 
 use super::{
-    CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse, Headers,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse, Headers,
     ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
 };
 use crate::name::Key;
@@ -230,8 +230,8 @@ impl ObjectStore for ObserveStore {
         self.start(Op::CompleteUpload, &key).end(self.inner.complete_upload(request).await)
     }
 
-    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
-        self.start(Op::AbortUpload, &upload.key).end(self.inner.abort_upload(upload).await)
+    async fn abort_upload(&self, abandoned: &Abandoned) -> Result<()> {
+        self.start(Op::AbortUpload, abandoned.key()).end(self.inner.abort_upload(abandoned).await)
     }
 }
 

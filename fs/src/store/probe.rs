@@ -5,8 +5,8 @@
 //! fails. A server that cannot be reached, or a missing permission, is an error and no finding.
 
 use super::{
-    CompleteRequest, Condition, CopyRequest, ETag, Error, ErrorKind, GetRequest, Headers, ObjectStore,
-    PartKinds, PartSource, Result, Upload, Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, ETag, Error, ErrorKind, GetRequest, Headers,
+    ObjectStore, PartKinds, PartSource, Result, Upload, Version,
 };
 use crate::name::{Key, Prefix};
 use bytes::Bytes;
@@ -228,7 +228,7 @@ impl Probe<'_> {
     }
 
     async fn abort(&self, upload: &Upload) {
-        if let Err(error) = self.store.abort_upload(upload).await {
+        if let Err(error) = self.store.abort_upload(&Abandoned::Upload(upload.clone())).await {
             tracing::warn!(key = %upload.key, %error, "the probe's upload stays");
         }
     }

@@ -22,9 +22,9 @@ mod upload;
 pub use config::{CredentialSource, CustomerKey, PathStyle, S3Config, Sse};
 
 use super::{
-    CompleteRequest, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest, GetResponse,
-    Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload,
-    Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest,
+    GetResponse, Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource,
+    Result, Upload, Version,
 };
 use crate::name::Key;
 use aws_sdk_s3::Client;
@@ -222,7 +222,7 @@ impl ObjectStore for S3Store {
         upload::complete(self, &request).await
     }
 
-    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
-        upload::abort(self, upload).await
+    async fn abort_upload(&self, abandoned: &Abandoned) -> Result<()> {
+        upload::abort(self, abandoned).await
     }
 }

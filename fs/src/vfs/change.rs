@@ -5,9 +5,8 @@ use super::open::{OpenFlags, Opened};
 use super::{Caller, Vfs};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::inode::{
-    Child, Content, File, FileState, Ino, Inode, Listing, Marker, Node, Place, Stage, StagedFile, Stamp,
-};
+use crate::inode::{Child, Content, File, FileState, Ino, Inode, Listing, Marker, Node, Place, Stage, Stamp};
+use crate::journal::{Record, StagedFile};
 use crate::meta::acl::{self, Maker};
 use crate::meta::{self, Attributes, Kind, Posix};
 use crate::name::{Name, NameError};
@@ -75,12 +74,13 @@ impl Vfs {
 
     fn new_file(&self, parent: Ino, name: &Name, mode: u32, caller: Caller) -> Result<Arc<Inode>> {
         let key = self.table.prefix(parent)?.key(name)?;
-        let staged = self.cache.stage(&self.label(&key, None))?;
+        let record = Record::open(key, None);
+        let staged = self.cache.stage(&self.label(&record))?;
         // The local file's own time: from now on it says when the file was written last.
         let made = Posix::new(Kind::File, Stamp::of(staged.file())?.modified());
         let (posix, headers) = self.inherit(parent, made, mode, caller)?;
         let stage = Stage {
-            file: Arc::new(StagedFile { staged }),
+            file: Arc::new(StagedFile::new(staged, self.bucket.clone(), record)),
             base: None,
             committed: None,
             overlay: None,

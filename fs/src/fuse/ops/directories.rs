@@ -95,6 +95,12 @@ pub(super) fn read<R: Entries>(fs: &Adapter, fh: FileHandle, offset: u64, reply:
     });
 }
 
+/// Changes of a directory are in the bucket before they are answered; files in it may wait for their upload.
+pub(super) fn sync(fs: &Adapter, ino: INodeNo, reply: ReplyEmpty) {
+    let vfs = Arc::clone(&fs.vfs);
+    fs.run_empty(Patience::Unbounded, async move { vfs.fsyncdir(Ino(ino.0)).await }, "fsyncdir", reply);
+}
+
 pub(super) fn release(fs: &Adapter, fh: FileHandle, reply: ReplyEmpty) {
     match guarded(|| fs.vfs.releasedir(fh.0)) {
         Ok(()) => reply.ok(),

@@ -101,7 +101,7 @@ pub(super) fn write(
     match guarded(write) {
         Ok(()) if is_sync(open_flags.0) => {
             let vfs = Arc::clone(&fs.vfs);
-            fs.run(Patience::Unbounded, async move { vfs.flush(fh.0).await }, move |result| match result {
+            fs.run(Patience::Unbounded, async move { vfs.fsync(fh.0).await }, move |result| match result {
                 Ok(()) => reply.written(written),
                 Err(error) => reply.error(errno("write", &error)),
             });
@@ -111,10 +111,16 @@ pub(super) fn write(
     }
 }
 
-/// Flush and fsync: the bucket has the file when they are answered.
-pub(super) fn flush(fs: &Adapter, fh: FileHandle, op: &'static str, reply: ReplyEmpty) {
+/// Every close of a descriptor.
+pub(super) fn flush(fs: &Adapter, fh: FileHandle, reply: ReplyEmpty) {
     let vfs = Arc::clone(&fs.vfs);
-    fs.run_empty(Patience::Unbounded, async move { vfs.flush(fh.0).await }, op, reply);
+    fs.run_empty(Patience::Unbounded, async move { vfs.flush(fh.0).await }, "flush", reply);
+}
+
+/// The bucket has the file when it is answered.
+pub(super) fn fsync(fs: &Adapter, fh: FileHandle, reply: ReplyEmpty) {
+    let vfs = Arc::clone(&fs.vfs);
+    fs.run_empty(Patience::Unbounded, async move { vfs.fsync(fh.0).await }, "fsync", reply);
 }
 
 pub(super) fn release(fs: &Adapter, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
