@@ -146,8 +146,8 @@ mod tests {
         let objects: Vec<&str> = objects.iter().map(|text| &**text).collect();
         let prefixes: Vec<&str> = prefixes.iter().map(|text| &**text).collect();
         let (names, unusable) = of("d", page(&objects, &prefixes, false));
-        assert_eq!(names, ["i".to_owned(), format!("{nearly}/")]);
-        assert_eq!(unusable, 7);
+        assert_eq!(names, [format!("%={nearly}"), "i".to_owned(), format!("{nearly}/")]);
+        assert_eq!(unusable, 6);
     }
 
     #[test]
