@@ -12,7 +12,7 @@ pub(crate) mod shelf;
 
 use crate::error::{Error, Result};
 use crate::evict::Budget;
-use crate::key::{ObjectId, ObjectName};
+use crate::key::{BucketId, ObjectId, ObjectName};
 use crate::object::map::{Boot, Map};
 use crate::object::{Object, on_disk};
 use crate::staging::{self, OrphanStaged, Slot, Staged, StagedLabel};
@@ -189,7 +189,12 @@ impl Store {
     /// Lists the staged files whose owner is gone. Each is locked while its [`OrphanStaged`] lives, so that no
     /// two processes recover the same one. They are never removed by themselves.
     pub fn orphans(self: &Arc<Self>) -> Result<Vec<OrphanStaged>> {
-        staging::list_orphans(self)
+        staging::list_orphans(self, None)
+    }
+
+    /// The same, of one bucket, and those whose bucket cannot be read.
+    pub fn orphans_of(self: &Arc<Self>, bucket: &BucketId) -> Result<Vec<OrphanStaged>> {
+        staging::list_orphans(self, Some(bucket))
     }
 
     /// What happened so far.

@@ -39,6 +39,11 @@ fn through<T>(
     result
 }
 
+/// Without an answer of the server no name is known to be free.
+fn know_that_nothing_is_there(subject: &Subject<'_>) {
+    assert_eq!(fs::read_dir(subject.root()).unwrap().count(), 0);
+}
+
 fn write(subject: &Subject<'_>, name: &str, body: &[u8]) -> std::io::Result<()> {
     let mut file = File::create(subject.path(name))?;
     file.write_all(body)?;
@@ -76,6 +81,7 @@ fn files_closed_during_an_outage_arrive_after_it(subject: &Subject<'_>) {
 fn a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads(subject: &Subject<'_>) {
     through(subject, "async", |proxy, plan| {
         let mut mount = plan.mount().unwrap();
+        know_that_nothing_is_there(subject);
         proxy.cut(true);
         write(subject, "f", b"closed, and nowhere but here").unwrap();
         eventually(PATIENCE, "it can be unmounted", || Ok(mount.system_umount().ok())).unwrap();
@@ -98,6 +104,7 @@ fn a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads(subject: &
 fn a_close_that_waits_for_the_bucket_fails_during_an_outage_and_loses_nothing(subject: &Subject<'_>) {
     through(subject, "close", |proxy, plan| {
         let mount = plan.mount().unwrap();
+        know_that_nothing_is_there(subject);
         proxy.cut(true);
         let mut file = File::create(subject.path("f")).unwrap();
         file.write_all(b"written").unwrap();

@@ -45,7 +45,7 @@ fn a_full_cache_disk_is_said_and_tears_nothing(subject: &Subject<'_>) {
         }
         fs::remove_file(subject.path("large")).unwrap();
         assert!(fs::read(subject.path("before")).unwrap() == before);
-        let after = data::bytes(2, 2 << 20);
+        let after = data::bytes(2, 100 << 10);
         fs::write(subject.path("after"), &after).unwrap();
         mount.unmount().unwrap();
         assert!(subject.bucket().get("before").unwrap() == before);

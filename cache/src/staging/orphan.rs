@@ -4,6 +4,7 @@ use super::slot::{Slot, data_name, label_name};
 use super::{Staged, StagedLabel};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::key::BucketId;
 use crate::object::Access;
 use crate::store::Store;
 use rustix::fs::OFlags;
@@ -56,8 +57,9 @@ impl OrphanStaged {
     }
 }
 
-/// All staged files whose label nobody has locked. Labels without a file are removed.
-pub(crate) fn list_orphans(store: &Arc<Store>) -> Result<Vec<OrphanStaged>> {
+/// All staged files whose label nobody has locked. Labels without a file are removed. Those of other buckets than
+/// `bucket` are not even locked, if one is given: whoever looks for them must not take them for owned.
+pub(crate) fn list_orphans(store: &Arc<Store>, bucket: Option<&BucketId>) -> Result<Vec<OrphanStaged>> {
     let dir = &store.dirs.staged;
     let names: BTreeSet<String> = dir
         .names()?
@@ -67,6 +69,12 @@ pub(crate) fn list_orphans(store: &Arc<Store>) -> Result<Vec<OrphanStaged>> {
         .collect();
     let mut orphans = Vec::new();
     for name in names {
+        let foreign = |label: &StagedLabel| bucket.is_some_and(|bucket| label.bucket != *bucket);
+        if let Some(mut file) = dir.open(&label_name(&name), OFlags::RDONLY)?
+            && read_label(&mut file).is_some_and(|(label, _)| foreign(&label))
+        {
+            continue;
+        }
         let Some(mut file) = lock_label(store, &name)? else { continue };
         if dir.stat(&data_name(&name))?.is_none() {
             dir.remove(&label_name(&name))?;

@@ -11,10 +11,10 @@ use crate::journal::{self, Base, Entry, Found, Move, Record, StagedFile, State, 
 use crate::meta::{self, Kind};
 use crate::name::{Key, Name};
 use crate::store::Version;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use tarn_cache::{BucketId, OrphanStaged, Staged};
+use tarn_cache::{OrphanStaged, Staged};
 
 /// What a recovery did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,9 +33,8 @@ impl Vfs {
         let mut report = Recovered::default();
         let mut files = Vec::new();
         let mut moves = Vec::new();
-        for orphan in self.cache.orphans()? {
-            match read_entry(&orphan, &self.bucket) {
-                Orphan::Foreign => {}
+        for orphan in self.cache.orphans_of(&self.bucket)? {
+            match read_entry(&orphan) {
                 Orphan::Unknown => leave(&mut report, &orphan, None, "its label cannot be read"),
                 Orphan::Move(of) => moves.push((orphan, of)),
                 Orphan::File(record) => files.push((orphan, *record)),
@@ -50,14 +49,14 @@ impl Vfs {
         self.resume_moves(moves, &mut files, &mut report).await?;
         // Of two files for one key the younger counts.
         files.sort_by_key(|(_, record)| std::cmp::Reverse(record.written));
-        let mut taken = HashMap::new();
+        let mut taken = HashSet::new();
         for (orphan, record) in files {
-            let found = inspect(&orphan, &record)?;
-            let mut verdict = judge(&record, &found);
-            if verdict == Verdict::Upload && taken.insert(record.key.clone(), ()).is_some() {
-                verdict = Verdict::Leave("a younger file has its name");
+            let (path, key) = (orphan.path(), record.key.clone());
+            if let Err(error) = self.take_over(orphan, record, &mut taken, &mut report).await {
+                // One file that cannot be read must not keep the others from being seen.
+                tracing::error!(path = %path.display(), %key, %error, "bytes that are not in the bucket stay behind");
+                report.left += 1;
             }
-            self.follow_verdict(verdict, orphan, record, &mut report).await?;
         }
         Ok(report)
     }
@@ -70,7 +69,7 @@ impl Vfs {
     ) -> Result<()> {
         for (orphan, of) in moves {
             tracing::info!(from = of.from, to = of.to, "finishing a rename that was interrupted");
-            match self.resume_move(&of).await {
+            match self.resume_with_files(&of, files).await {
                 Ok(stay) => {
                     if stay > 0 {
                         tracing::warn!(
@@ -81,17 +80,22 @@ impl Vfs {
                         );
                     }
                     report.renames += 1;
-                    for (orphan, record) in files.iter_mut() {
-                        self.move_record(&of, orphan, record).await?;
-                    }
                     orphan.adopt()?.discard();
                 }
                 Err(error) => {
-                    tracing::error!(from = of.from, to = of.to, %error, "a rename stays half done; the next mount tries again");
+                    tracing::error!(from = of.from, to = of.to, %error, "a rename stays half done until the next mount");
                 }
             }
         }
         Ok(())
+    }
+
+    async fn resume_with_files(&self, of: &Move, files: &mut [(OrphanStaged, Record)]) -> Result<usize> {
+        let stay = self.resume_move(of).await?;
+        for (orphan, record) in files.iter_mut() {
+            self.move_record(of, orphan, record).await?;
+        }
+        Ok(stay)
     }
 
     /// A staged file below a directory that was moved goes with it, and rests on the copy of its base.
@@ -108,25 +112,32 @@ impl Vfs {
         Ok(())
     }
 
-    async fn follow_verdict(
+    async fn take_over(
         self: &Arc<Self>,
-        verdict: Verdict,
         orphan: OrphanStaged,
-        record: Record,
+        mut record: Record,
+        taken: &mut HashSet<Key>,
         report: &mut Recovered,
     ) -> Result<()> {
+        let mut verdict = judge(&record, &inspect(&orphan, &record)?);
+        if verdict == Verdict::Upload && !taken.insert(record.key.clone()) {
+            verdict = Verdict::Leave("a younger file has its name");
+        }
+        if verdict != Verdict::Upload
+            && let Some(progress) = record.upload.take()
+        {
+            self.uploader.drop_upload(&progress).await;
+            orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
+        }
         match verdict {
             Verdict::Leave(why) => leave(report, &orphan, Some(&record.key), why),
-            Verdict::Remove => {
-                if let Some(progress) = &record.upload {
-                    self.uploader.drop_upload(progress).await;
-                }
-                orphan.adopt()?.discard();
-            }
+            Verdict::Remove => orphan.adopt()?.discard(),
             Verdict::Upload => match self.place_of(&record.key)? {
                 Some(place) => {
                     tracing::info!(key = %record.key, "a closed file that is not in the bucket yet: uploading it");
-                    self.put_back(place, orphan.adopt()?, record)?;
+                    let staged = orphan.adopt()?;
+                    staged.keep(true);
+                    self.put_back(place, staged, record)?;
                     report.uploading += 1;
                 }
                 None => leave(report, &orphan, Some(&record.key), "its key is not below the mounted prefix"),
@@ -182,24 +193,18 @@ impl Vfs {
     }
 }
 
-/// An orphan, as far as this bucket is concerned.
+/// An orphan of this bucket.
 enum Orphan {
-    /// Of another bucket.
-    Foreign,
     /// Nobody can say what it is.
     Unknown,
     Move(Move),
     File(Box<Record>),
 }
 
-fn read_entry(orphan: &OrphanStaged, bucket: &BucketId) -> Orphan {
-    match orphan.label() {
-        Some(label) if label.bucket != *bucket => Orphan::Foreign,
-        Some(label) => match Entry::read(label) {
-            Some(Entry::File(record)) => Orphan::File(record),
-            Some(Entry::Move(of)) => Orphan::Move(of),
-            None => Orphan::Unknown,
-        },
+fn read_entry(orphan: &OrphanStaged) -> Orphan {
+    match orphan.label().and_then(Entry::read) {
+        Some(Entry::File(record)) => Orphan::File(record),
+        Some(Entry::Move(of)) => Orphan::Move(of),
         None => Orphan::Unknown,
     }
 }
