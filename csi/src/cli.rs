@@ -93,6 +93,9 @@ pub struct NodeArgs {
     /// Give a volume this long for its last commit, then have the kubelet ask again
     #[arg(long, value_name = "TIME", default_value = "100s", value_parser = time)]
     pub commit_timeout: Duration,
+    /// Take the token of a pod's service account for this audience
+    #[arg(long, value_name = "NAME", default_value = "sts.amazonaws.com")]
+    pub token_audience: String,
     /// Let pods name buckets in their own description
     #[arg(long)]
     pub inline_volumes: bool,

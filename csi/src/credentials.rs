@@ -7,6 +7,7 @@
 use crate::error::{Error, Result};
 use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -19,6 +20,8 @@ use zeroize::Zeroizing;
 /// How long a mount uses what it was told before it asks again.
 pub const LIFETIME: Duration = Duration::from_secs(300);
 
+/// What stands before keys that Kubernetes adds.
+const FOREIGN: &str = "csi.storage.k8s.io/";
 const ACCESS_KEY: &str = "accessKeyId";
 const SECRET_KEY: &str = "secretAccessKey";
 const TOKEN: &str = "sessionToken";
@@ -34,7 +37,7 @@ pub struct Credentials {
 impl Credentials {
     /// Reads the secret of a request; an empty one is none.
     pub fn from_secret(secret: &HashMap<String, String>) -> Result<Option<Self>> {
-        if secret.is_empty() {
+        if secret.keys().all(|key| key.starts_with(FOREIGN)) {
             return Ok(None);
         }
         if let Some(unknown) =
@@ -66,6 +69,12 @@ impl Credentials {
             .map_err(|missing| io::Error::new(io::ErrorKind::NotFound, format!("there is no file {missing}")))
     }
 
+    /// Keys that a token service has given.
+    pub(crate) fn temporary(access_key: &str, secret_key: &str, token: &str) -> Self {
+        let keep = |text: &str| Zeroizing::new(text.to_owned());
+        Self { access_key: keep(access_key), secret_key: keep(secret_key), token: Some(keep(token)) }
+    }
+
     /// The error is the name of what is missing.
     fn assemble<'a>(value: impl Fn(&str) -> Option<&'a str>) -> std::result::Result<Self, &'static str> {
         let keep = |text: &str| Zeroizing::new(text.to_owned());
@@ -76,25 +85,20 @@ impl Credentials {
         })
     }
 
-    /// Writes the folder that [`Self::read`] reads. Each file is replaced as a whole, so that a reader never sees half
-    /// of one.
+    /// Writes the folder that [`Self::read`] reads.
     pub fn write(&self, folder: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let empty = Zeroizing::new(String::new());
         let token = self.token.as_ref().unwrap_or(&empty);
         for (name, text) in [(ACCESS_KEY, &self.access_key), (SECRET_KEY, &self.secret_key), (TOKEN, token)] {
-            let draft = folder.join(format!(".{name}"));
-            let mut file =
-                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-            file.write_all(text.as_bytes())?;
-            fs::rename(&draft, folder.join(name))?;
+            write_private(&folder.join(name), text)?;
         }
         Ok(())
     }
 
     /// What `credential_process` has to print (AWS CLI user guide, "Sourcing credentials with an external process").
-    pub fn process_output(&self, now: SystemTime) -> Zeroizing<String> {
-        let end = DateTime::from(now + LIFETIME).fmt(DateTimeFormat::DateTime).unwrap_or_default();
+    pub fn process_output(&self, end: SystemTime) -> Zeroizing<String> {
+        let end = DateTime::from(end).fmt(DateTimeFormat::DateTime).unwrap_or_default();
         let mut answer = serde_json::json!({
             "Version": 1,
             "AccessKeyId": *self.access_key,
@@ -106,6 +110,16 @@ impl Credentials {
         }
         Zeroizing::new(answer.to_string())
     }
+}
+
+/// Writes a file that only its owner reads. It is replaced as a whole, so that a reader never sees half of it.
+pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    let draft = path.with_file_name(name);
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(text.as_bytes())?;
+    fs::rename(&draft, path)
 }
 
 impl From<Credentials> for CredentialSource {
@@ -166,7 +180,7 @@ mod tests {
     fn the_process_prints_what_the_sdk_reads() {
         let keys = secret(&[(ACCESS_KEY, "AK"), (SECRET_KEY, "SK")]);
         let keys = Credentials::from_secret(&keys).expect("valid").expect("some");
-        let output = keys.process_output(SystemTime::UNIX_EPOCH);
+        let output = keys.process_output(SystemTime::UNIX_EPOCH + LIFETIME);
         let answer: serde_json::Value = serde_json::from_str(&output).expect("json");
         assert_eq!(answer["Version"], 1);
         assert_eq!(answer["Expiration"], "1970-01-01T00:05:00Z");

@@ -5,7 +5,7 @@
 //! them into pods; it never reads or writes an object.
 //!
 //! Layers, top to bottom; an item uses only what stands below it: `main, cli, run` / `server` /
-//! `controller, node, identity, registration` / `mounter, driver` / `service, parameters, capability, credentials` /
+//! `controller, node, identity, registration` / `mounter, driver` / `service, parameters, capability, web_identity, credentials` /
 //! `record, volume_id, rpc, inflight, proto, error`.
 
 pub mod capability;
@@ -27,3 +27,4 @@ pub mod run;
 pub mod server;
 pub mod service;
 pub mod volume_id;
+pub mod web_identity;

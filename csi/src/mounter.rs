@@ -13,6 +13,7 @@ pub use look::Seen;
 use crate::credentials::Credentials;
 use crate::error::Result;
 use crate::parameters::Options;
+use crate::web_identity::{Role, Token};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -38,6 +39,8 @@ pub enum Keys {
     Driver,
     /// These, of the volume's own secret.
     Own(Credentials),
+    /// Those of a role, for the token of a pod's service account.
+    Pod(Role, Token),
     /// Those that an earlier mount of the same home was given.
     Kept,
 }
@@ -57,8 +60,8 @@ pub trait Mounter: Send + Sync + fmt::Debug {
     /// Mounts, and returns when the mount answers. The error is what `tarn mount` says.
     async fn mount(&self, plan: &MountPlan) -> Result<()>;
 
-    /// Gives a living mount new keys.
-    async fn renew(&self, home: &Path, keys: &Credentials) -> Result<()>;
+    /// Gives a living mount new keys, or a new token for them.
+    async fn renew(&self, home: &Path, keys: &Keys) -> Result<()>;
 
     /// Unmounts, and returns when everything is in the bucket. A dead mount is removed.
     async fn unmount(&self, dir: &Path) -> Result<()>;

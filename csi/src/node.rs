@@ -34,6 +34,8 @@ pub struct NodeSettings {
     pub state_dir: PathBuf,
     /// Whether pods may name buckets by themselves.
     pub inline_volumes: bool,
+    /// The audience of the tokens of pods.
+    pub token_audience: String,
     /// Where the node is.
     pub topology: BTreeMap<String, String>,
 }

@@ -50,6 +50,7 @@ const fn option(name: &'static str, option: &'static str) -> Spec {
 pub const PARAMETERS: &[Spec] = &[
     spec("bucket", Stands::Both),
     spec("prefix", Stands::Volume),
+    spec("roleArn", Stands::Both),
     spec("folderPattern", Stands::Class),
     spec("versioning", Stands::Class),
     Spec { name: "onDelete", stands: Stands::Mutable, option: None },
@@ -102,6 +103,8 @@ pub struct Class {
     pub versioning: bool,
     /// What deleting a volume does.
     pub on_delete: OnDelete,
+    /// The role in which each pod mounts, with the token of its own service account.
+    pub role: Option<String>,
     /// Options of its mounts.
     pub options: Options,
 }
@@ -136,6 +139,7 @@ impl Class {
             folder_pattern: folder_pattern.to_owned(),
             versioning: versioning.unwrap_or(false),
             on_delete: reader.word("onDelete", OnDelete::WORDS)?.unwrap_or(OnDelete::Purge),
+            role: reader.role()?,
             options: reader.options()?,
         })
     }
@@ -161,8 +165,8 @@ impl Class {
 
     /// A checksum of what may not differ when a volume is asked for again.
     pub fn digest(&self) -> String {
-        let text =
-            format!("{:?} {:?} {} {:?}", self.bucket, self.folder_pattern, self.versioning, self.options);
+        let Self { bucket, folder_pattern, versioning, on_delete: _, role, options } = self;
+        let text = format!("{bucket:?} {folder_pattern:?} {versioning} {role:?} {options:?}");
         Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
@@ -189,6 +193,8 @@ pub struct Attributes {
     pub bucket: String,
     /// The keys that are shown, ending in `/`; empty for all.
     pub prefix: String,
+    /// The role in which each pod mounts, with the token of its own service account.
+    pub role: Option<String>,
     /// Options of the mount.
     pub options: Options,
 }
@@ -217,7 +223,7 @@ impl Attributes {
                 .map_err(|why| reader.wrong("prefix", prefix, &format!("a folder; it {why}")))?;
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { bucket: bucket.to_owned(), prefix, options: reader.options()? })
+        Ok(Self { bucket: bucket.to_owned(), prefix, role: reader.role()?, options: reader.options()? })
     }
 
     /// The same for an inline volume, which any user of a namespace may write: it may not say where requests go.
@@ -237,6 +243,7 @@ impl Attributes {
         if !self.prefix.is_empty() {
             context.insert("prefix".to_owned(), self.prefix.clone());
         }
+        context.extend(self.role.clone().map(|role| ("roleArn".to_owned(), role)));
         for spec in PARAMETERS {
             if let Some(value) = spec.option.and_then(|option| self.options.get(option)) {
                 context.insert(spec.name.to_owned(), value.clone());
@@ -313,6 +320,17 @@ impl<'a> Reader<'a> {
         find_word(text, words)
             .map(Some)
             .ok_or_else(|| self.wrong(name, text, &format!("one of {}", all.join(", "))))
+    }
+
+    /// A role's ARN (IAM user guide, "IAM ARNs"): it goes into a request, so nothing else may.
+    fn role(&self) -> Result<Option<String>> {
+        const LONGEST: usize = 2048;
+        let Some(text) = self.text("roleArn") else { return Ok(None) };
+        let plain = |c: char| c.is_ascii_alphanumeric() || ":/_+=,.@-".contains(c);
+        if text.len() > LONGEST || !text.starts_with("arn:") || !text.chars().all(plain) {
+            return Err(self.wrong("roleArn", text, "arn:PARTITION:iam::ACCOUNT:role/NAME"));
+        }
+        Ok(Some(text.to_owned()))
     }
 
     fn options(&self) -> Result<Options> {

@@ -2,7 +2,6 @@
 
 use crate::cli::{Cli, Command, DriverArgs, NodeArgs, NodeCommand};
 use crate::controller::Controller;
-use crate::credentials::Credentials;
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::identity::Identity;
@@ -16,6 +15,7 @@ use crate::proto::registration::registration_server::RegistrationServer;
 use crate::registration::Registration;
 use crate::server::Socket;
 use crate::service::s3::S3;
+use crate::web_identity;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use tonic::transport::Server;
 /// Runs `tarn-csi`.
 pub async fn run(cli: Cli) -> Result<()> {
     match cli.command {
-        Command::Credentials { folder } => print_credentials(&folder),
+        Command::Credentials { folder } => print_credentials(&folder).await,
         Command::Controller(args) => serve(args, Part::Controller, None).await,
         Command::Node(NodeCommand { driver, node }) => serve(driver, Part::Node, Some(node)).await,
         Command::All(NodeCommand { driver, node }) => serve(driver, Part::Both, Some(node)).await,
@@ -43,11 +43,10 @@ enum Part {
     Both,
 }
 
-fn print_credentials(folder: &Path) -> Result<()> {
-    let failed =
-        |error: std::io::Error| Error::local(format_args!("read keys of {}", folder.display()), &error);
-    let keys = Credentials::read(folder).map_err(failed)?;
-    std::io::stdout().write_all(keys.process_output(SystemTime::now()).as_bytes()).map_err(failed)
+async fn print_credentials(folder: &Path) -> Result<()> {
+    let (keys, end) = web_identity::keys(folder, SystemTime::now()).await?;
+    let written = std::io::stdout().write_all(keys.process_output(end).as_bytes());
+    written.map_err(|error| Error::local("print the keys", &error))
 }
 
 async fn serve(args: DriverArgs, part: Part, node: Option<NodeArgs>) -> Result<()> {
@@ -64,11 +63,11 @@ async fn serve(args: DriverArgs, part: Part, node: Option<NodeArgs>) -> Result<(
     if part != Part::Node {
         router = router.add_service(ControllerServer::new(Controller::new(Arc::clone(&driver))));
     }
-    let mut registered = None;
+    let (mut registered, mut recovery) = (None, None);
     if let Some(args) = &node {
-        let node = self::node(&driver, args)?;
-        node.recover().await?;
-        router = router.add_service(NodeServer::new(node));
+        let node = Arc::new(self::node(&driver, args)?);
+        router = router.add_service(NodeServer::from_arc(Arc::clone(&node)));
+        recovery = Some(tokio::spawn(recover(node)));
         registered = register(&driver, args, &socket, stopped.clone()).await?;
     }
     tracing::info!(name = driver.name, socket = %socket.path().display(), ?part, "serving");
@@ -81,6 +80,8 @@ async fn serve(args: DriverArgs, part: Part, node: Option<NodeArgs>) -> Result<(
     if let Some(task) = registered {
         task.await.map_err(|error| Error::new(Kind::Internal, error.to_string()))??;
     }
+    // What it has not come to yet is left for the next start.
+    recovery.iter().for_each(JoinHandle::abort);
     signals.abort();
     tracing::info!("ended");
     served
@@ -130,9 +131,16 @@ fn node(driver: &Driver, args: &NodeArgs) -> Result<Node> {
         kubelet_dir,
         state_dir: args.state_dir.clone(),
         inline_volumes: args.inline_volumes,
+        token_audience: args.token_audience.clone(),
         topology: args.topology.iter().cloned().collect(),
     };
     Node::new(settings, Arc::new(mounter))
+}
+
+async fn recover(node: Arc<Node>) {
+    if let Err(error) = node.recover().await {
+        tracing::warn!(%error, "mounts of an earlier start are not looked after");
+    }
 }
 
 /// Serves the registration beside the driver's own socket, if the kubelet is to be told directly.

@@ -72,7 +72,7 @@ impl Volume {
         Ok(Self::of(driver, client, volume.volume_id, volume.volume_context))
     }
 
-    fn of(driver: &Driver, client: Client, id: String, context: HashMap<String, String>) -> Self {
+    pub(crate) fn of(driver: &Driver, client: Client, id: String, context: HashMap<String, String>) -> Self {
         let name: String = id.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         let staging = driver.kubelet(&format!("staging-{name}"));
         Self { client, id, context, secrets: HashMap::new(), staging }
@@ -188,11 +188,11 @@ fn static_volume(server: &Server) -> Result<()> {
         let foreign = Foreign::start(&server.endpoint())?;
         let bucket = foreign.bucket("dataset");
         bucket.create()?;
-        bucket.put("set/a", b"in")?;
+        bucket.put("a set, of 'one'/a", b"in")?;
         bucket.put("other", b"out")?;
         let context = HashMap::from([
             ("bucket".to_owned(), "dataset".to_owned()),
-            ("prefix".to_owned(), "set".to_owned()),
+            ("prefix".to_owned(), "a set, of 'one'".to_owned()),
         ]);
         let mut volume =
             Volume::of(&driver, driver.client().await?, "any handle, by a person".to_owned(), context);
@@ -206,7 +206,7 @@ fn static_volume(server: &Server) -> Result<()> {
         volume.unpublish(&target).await?;
         volume.unstage().await?;
         volume.delete().await?;
-        ensure!(bucket.get("set/a")? == b"in", "a static volume's bucket was touched");
+        ensure!(bucket.get("a set, of 'one'/a")? == b"in", "a static volume's bucket was touched");
         Ok(())
     })
 }

@@ -130,13 +130,14 @@ pub(super) async fn create(
         record.state = State::Ready;
         notes::update(&*service, &plan.id, &record).await?;
     }
-    let attributes = attributes(&plan.id, &record, plan.class.options);
+    let attributes =
+        Attributes { role: plan.class.role, ..attributes(&plan.id, &record, plan.class.options) };
     Ok(Made { id: plan.id, record, attributes })
 }
 
 /// What a node must know of a volume.
 pub(super) fn attributes(id: &VolumeId, record: &Record, options: Options) -> Attributes {
-    Attributes { bucket: id.place.bucket().to_owned(), prefix: record.folder.clone(), options }
+    Attributes { bucket: id.place.bucket().to_owned(), prefix: record.folder.clone(), role: None, options }
 }
 
 /// The bucket and folder of a source, which must be complete.

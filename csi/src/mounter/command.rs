@@ -4,14 +4,15 @@
 
 use super::look::{ask, in_table, look};
 use super::{Access, Keys, MountPlan, Mounter, Seen, Space};
-use crate::credentials::Credentials;
+use crate::credentials::write_private;
 use crate::error::{Error, Kind, Result};
 use crate::parameters::Options;
+use crate::web_identity::Site;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, UnmountFlags, mount_bind, mount_remount, unmount};
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -75,6 +76,14 @@ impl Tarn {
                 keys.write(&own)?;
                 Some(own)
             }
+            Keys::Pod(role, token) => {
+                let of = |name: &str| table.get(name).and_then(|value| value.as_str()).map(str::to_owned);
+                let site =
+                    Site { endpoint: of("endpoint"), region: of("region"), ca_bundle: of("ca-bundle") };
+                role.write(&own, &site)?;
+                token.write(&own)?;
+                Some(own)
+            }
             Keys::Kept if own.exists() => Some(own),
             Keys::Kept | Keys::Driver => self.credentials.clone(),
         };
@@ -115,11 +124,6 @@ fn shown(path: &Path) -> io::Result<String> {
     text.map(str::to_owned).ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no plain absolute path", path.display()))
     })
-}
-
-fn write_private(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())
 }
 
 /// Ends a mount that neither answers nor ends: whoever waits for it gets an error, and it leaves the tree. What it had
@@ -175,8 +179,15 @@ impl Mounter for Tarn {
         }
     }
 
-    async fn renew(&self, home: &Path, keys: &Credentials) -> Result<()> {
-        keys.write(&home.join("keys")).map_err(|error| Error::local("renew the keys of a mount", &error))
+    async fn renew(&self, home: &Path, keys: &Keys) -> Result<()> {
+        let folder = home.join("keys");
+        let renewed = match keys {
+            Keys::Own(keys) => keys.write(&folder),
+            Keys::Pod(_, token) => token.write(&folder),
+            // These are read where they are.
+            Keys::Driver | Keys::Kept => Ok(()),
+        };
+        renewed.map_err(|error| Error::local("renew the keys of a mount", &error))
     }
 
     async fn unmount(&self, dir: &Path) -> Result<()> {
@@ -247,6 +258,7 @@ impl Mounter for Tarn {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::credentials::Credentials;
     use std::collections::HashMap;
 
     fn tarn(credentials: Option<PathBuf>) -> Tarn {

@@ -1,7 +1,6 @@
 //! A mounter without a kernel, for tests: it remembers what is mounted where.
 
-use super::{Access, MountPlan, Mounter, Seen, Space};
-use crate::credentials::Credentials;
+use super::{Access, Keys, MountPlan, Mounter, Seen, Space};
 use crate::error::{Error, Kind, Result};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -68,7 +67,7 @@ impl Mounter for FakeMounter {
         state.made += 1;
         let mount = Mount {
             device: format!("0:{}", state.made),
-            source: plan.source.clone(),
+            source: plan.source.trim_end_matches('/').to_owned(),
             access: Access::ReadWrite,
             dead: false,
         };
@@ -76,13 +75,17 @@ impl Mounter for FakeMounter {
         Ok(())
     }
 
-    async fn renew(&self, _home: &Path, _keys: &Credentials) -> Result<()> {
-        self.state.lock().renewed += 1;
+    async fn renew(&self, _home: &Path, keys: &Keys) -> Result<()> {
+        let new = matches!(keys, Keys::Own(_) | Keys::Pod(..));
+        self.state.lock().renewed += u32::from(new);
         Ok(())
     }
 
     async fn unmount(&self, dir: &Path) -> Result<()> {
-        self.unbind(dir).await
+        let dead = self.look(dir).await? == Seen::Dead;
+        self.unbind(dir).await?;
+        // As `tarn umount` does when the process has only just died.
+        if dead { Err(Error::new(Kind::Internal, "the serving process died")) } else { Ok(()) }
     }
 
     async fn bind(&self, from: &Path, to: &Path, access: Access) -> Result<()> {

@@ -1,16 +1,18 @@
 //! Publishing: a staged volume bound into a pod, or an inline volume mounted there.
 
-use super::stage::{in_the_way, is_inline, make_dir};
+use super::stage::{in_the_way, is_inline, make_dir, own_keys};
 use super::{Node, paths};
 use crate::capability::Use;
-use crate::credentials::Credentials;
 use crate::error::{Error, Kind, Result};
-use crate::mounter::{Access, Seen};
+use crate::mounter::{Access, Keys, Seen};
 use crate::parameters::Attributes;
 use crate::proto::volume_capability::access_mode::Mode;
 use crate::proto::*;
+use crate::web_identity::{Role, Token};
 use std::io;
 use std::path::{Path, PathBuf};
+use tarn_fs::fuse::session::OptionText;
+use tarn_fs::spec::Source;
 
 /// Mounts on top of each other at one target that are taken away in one call.
 const MOST_LAYERS: usize = 16;
@@ -24,8 +26,14 @@ impl Node {
         let target = self.path("target path", &request.target_path)?;
         let wanted = Use::parse(request.volume_capability.as_ref())?;
         let _hold = self.in_flight.enter(&request.target_path)?;
-        if is_inline(&request.volume_context) {
-            self.publish_inline(volume_id, &target, &wanted, &request).await?;
+        let inline = is_inline(&request.volume_context);
+        let attributes = if inline {
+            self.inline_attributes(&request)?
+        } else {
+            Attributes::parse(&request.volume_context)?
+        };
+        if inline || attributes.role.is_some() {
+            self.publish_alone(volume_id, &target, attributes, &wanted, &request).await?;
         } else {
             let staging = self.path("staging target path", &request.staging_target_path)?;
             let access =
@@ -39,21 +47,40 @@ impl Node {
         Ok(NodePublishVolumeResponse {})
     }
 
-    async fn publish_inline(
-        &self,
-        volume_id: &str,
-        target: &Path,
-        wanted: &Use,
-        request: &NodePublishVolumeRequest,
-    ) -> Result<()> {
+    fn inline_attributes(&self, request: &NodePublishVolumeRequest) -> Result<Attributes> {
         if !self.settings.inline_volumes {
             return Err(Error::new(
                 Kind::Precondition,
                 "inline volumes are off: any user of a namespace could name any bucket; an administrator turns them on with --inline-volumes",
             ));
         }
-        let attributes = Attributes::parse_inline(&request.volume_context)?;
-        let keys = Credentials::from_secret(&request.secrets)?;
+        Attributes::parse_inline(&request.volume_context)
+    }
+
+    /// A mount for this pod alone: of an inline volume, or with the pod's own rights. The kubelet calls again for a pod that
+    /// runs, and brings a new token.
+    async fn publish_alone(
+        &self,
+        volume_id: &str,
+        target: &Path,
+        attributes: Attributes,
+        wanted: &Use,
+        request: &NodePublishVolumeRequest,
+    ) -> Result<()> {
+        let context = &request.volume_context;
+        let keys = match &attributes.role {
+            Some(role) => {
+                let token = Token::find(context, &request.secrets, &self.settings.token_audience)?;
+                Keys::Pod(Role::new(role, context), token)
+            }
+            None => own_keys(&request.secrets)?,
+        };
+        if wanted.mode == Mode::SingleNodeSingleWriter {
+            let others = self.records.all()?;
+            if let Some(other) = others.iter().find(|one| one.volume_id == volume_id && one.dir != target) {
+                return Err(in_use(volume_id, &other.dir));
+            }
+        }
         let mut staged = self.plan(volume_id, target, attributes, wanted)?;
         if request.readonly {
             staged.options.insert("read-only".to_owned(), "true".to_owned());
@@ -105,13 +132,7 @@ impl Node {
             |dir: &PathBuf| dir != staging && dir != target && dir.starts_with(&self.settings.kubelet_dir);
         match self.mounter.shown_at(device).await?.iter().find(|dir| elsewhere(dir)) {
             None => Ok(()),
-            Some(dir) => Err(Error::new(
-                Kind::Precondition,
-                format!(
-                    "the volume {volume_id} is for one pod only (ReadWriteOncePod) and is used at {}",
-                    dir.display()
-                ),
-            )),
+            Some(dir) => Err(in_use(volume_id, dir)),
         }
     }
 
@@ -164,9 +185,18 @@ impl Node {
     }
 }
 
-/// The kernel's table shows a bucket without the `/` that ends a whole bucket's source.
+fn in_use(volume_id: &str, dir: &Path) -> Error {
+    let text = format!(
+        "the volume {volume_id} is for one pod only (ReadWriteOncePod) and is used at {}",
+        dir.display()
+    );
+    Error::new(Kind::Precondition, text)
+}
+
+/// Whether what the kernel's table shows is what was mounted. `tarn mount` escapes it for that table.
 fn same_source(shown: &str, planned: &str) -> bool {
-    shown.trim_end_matches('/') == planned.trim_end_matches('/')
+    let source = Source::parse(planned).map(|source| OptionText::escape(&source.to_string()));
+    source.is_ok_and(|source| source.as_str() == shown)
 }
 
 /// Removes an empty directory. One with files was written to while nothing was mounted there: they are not ours to delete.

@@ -22,7 +22,11 @@ impl Node {
         let dir = self.path("staging target path", &request.staging_target_path)?;
         let wanted = Use::parse(request.volume_capability.as_ref())?;
         let attributes = Attributes::parse(&request.volume_context)?;
-        let keys = Credentials::from_secret(&request.secrets)?;
+        let keys = own_keys(&request.secrets)?;
+        if attributes.role.is_some() {
+            // Each pod mounts by itself when it is published: only then is its token there.
+            return Ok(NodeStageVolumeResponse {});
+        }
         let staged = self.plan(volume_id, &dir, attributes, &wanted)?;
         let _hold = self.in_flight.enter(volume_id)?;
         self.make(&staged, keys).await?;
@@ -56,14 +60,11 @@ impl Node {
     }
 
     /// Sees to it that the volume is mounted as planned.
-    pub(super) async fn make(&self, staged: &Staged, keys: Option<Credentials>) -> Result<()> {
+    pub(super) async fn make(&self, staged: &Staged, keys: Keys) -> Result<()> {
         let noted = self.records.find(&staged.dir)?;
         match self.mounter.look(&staged.dir).await? {
             Seen::Live { .. } if noted.as_ref() == Some(staged) => {
-                return match keys {
-                    Some(keys) => self.mounter.renew(&self.records.home(&staged.dir), &keys).await,
-                    None => Ok(()),
-                };
+                return self.mounter.renew(&self.records.home(&staged.dir), &keys).await;
             }
             Seen::Live { source, .. } => {
                 return Err(Error::new(
@@ -74,12 +75,11 @@ impl Node {
                     ),
                 ));
             }
-            Seen::Dead => self.mounter.unmount(&staged.dir).await?,
+            Seen::Dead => self.clear(&staged.dir).await?,
             Seen::Nothing => make_dir(&staged.dir)?,
             Seen::Bare => {}
             other @ (Seen::Other | Seen::Foreign(_)) => return Err(in_the_way(&staged.dir, &other)),
         }
-        let keys = keys.map_or(Keys::Driver, Keys::Own);
         self.mount(staged, keys).await
     }
 
@@ -107,13 +107,33 @@ impl Node {
     /// Mounts a staged volume again whose process has died, with the keys that it had.
     pub(super) async fn heal(&self, staged: &Staged) -> Result<()> {
         tracing::warn!(volume = staged.volume_id, dir = %staged.dir.display(), "the mount is dead; mounting again");
-        self.mounter.unmount(&staged.dir).await?;
+        self.clear(&staged.dir).await?;
         self.mount(staged, Keys::Kept).await
     }
 
+    /// Takes a dead mount away. What its process had not committed is in the cache, and the next mount names it; that this
+    /// process can no longer say so is no reason to leave the volume without a mount.
+    async fn clear(&self, dir: &Path) -> Result<()> {
+        let Err(error) = self.mounter.unmount(dir).await else { return Ok(()) };
+        match self.mounter.look(dir).await? {
+            Seen::Nothing | Seen::Bare => {
+                tracing::warn!(%error, dir = %dir.display(), "a dead mount was taken away");
+                Ok(())
+            }
+            Seen::Live { .. } | Seen::Dead | Seen::Other | Seen::Foreign(_) => Err(error),
+        }
+    }
+
     /// After a start of the driver or the node: mounts that died are made again, notes of those that are gone removed.
+    /// Calls are answered meanwhile; a volume that one of them works on is left to it.
     pub async fn recover(&self) -> Result<()> {
         for staged in self.records.all()? {
+            let dir = staged.dir.display().to_string();
+            let (Ok(_volume), Ok(_dir)) =
+                (self.in_flight.enter(&staged.volume_id), self.in_flight.enter(&dir))
+            else {
+                continue;
+            };
             let done = match self.mounter.look(&staged.dir).await {
                 Ok(Seen::Dead) => self.heal(&staged).await,
                 Ok(Seen::Nothing | Seen::Bare | Seen::Other | Seen::Foreign(_)) => {
@@ -182,6 +202,11 @@ pub(super) fn make_dir(dir: &Path) -> Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// The keys of a call's secret, or else the driver's.
+pub(super) fn own_keys(secrets: &HashMap<String, String>) -> Result<Keys> {
+    Ok(Credentials::from_secret(secrets)?.map_or(Keys::Driver, Keys::Own))
 }
 
 /// Whether a volume is written into a pod's own description.

@@ -25,6 +25,7 @@ impl World {
             kubelet_dir: root.join("kubelet"),
             state_dir: root.join("state"),
             inline_volumes: false,
+            token_audience: "sts".into(),
             topology: BTreeMap::new(),
         };
         std::fs::create_dir(&settings.kubelet_dir).expect("made");
@@ -225,6 +226,35 @@ async fn inline_volumes_are_off_until_they_are_turned_on() {
     let mut hostile = inline(&on);
     hostile.volume_context.insert("endpoint".into(), "http://evil".into());
     assert_eq!(on.node.publish(hostile).await.expect_err("endpoint").kind, Kind::Invalid);
+}
+
+#[tokio::test]
+async fn each_pod_mounts_with_its_own_token_and_gets_a_new_one_while_it_runs() {
+    let world = World::new();
+    let role = ("roleArn".to_owned(), "arn:aws:iam::1:role/data".to_owned());
+    let mut stage = world.stage_request(Mode::MultiNodeMultiWriter);
+    stage.volume_context.extend([role.clone()]);
+    world.node.stage(stage).await.expect("nothing is mounted yet");
+    assert_eq!(world.mounter.made(), 0);
+    let publish = |target: &str, token: Option<&str>| {
+        let mut request = world.publish_request(Mode::MultiNodeMultiWriter, target);
+        request.volume_context.extend([role.clone()]);
+        let tokens = token.map(|token| format!("{{\"sts\": {{\"token\": \"{token}\"}}}}"));
+        let tokens = tokens.map(|tokens| ("csi.storage.k8s.io/serviceAccount.tokens".to_owned(), tokens));
+        request.volume_context.extend(tokens);
+        request
+    };
+    let error = world.node.publish(publish("one", None)).await.expect_err("no token");
+    assert!(error.message.contains("tokenRequests"), "{error}");
+    for (target, token) in [("one", "a"), ("two", "b"), ("one", "c")] {
+        world.node.publish(publish(target, Some(token))).await.expect("published");
+    }
+    assert_eq!((world.mounter.made(), world.mounter.renewed(), world.notes()), (2, 1, 2));
+    for target in ["one", "two"] {
+        world.unpublish(target).await.expect("unpublished");
+    }
+    world.unstage().await.expect("unstaged");
+    assert_eq!(world.notes(), 0);
 }
 
 #[tokio::test]

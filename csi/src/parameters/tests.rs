@@ -86,6 +86,7 @@ fn an_error_names_parameter_value_and_bound() {
         (&[("bucket", "shared"), ("folderPattern", ".tarn-csi/${pv.name}")][..], &["records"][..]),
         (&[("bucket", "shared"), ("versioning", "true")][..], &["versioning"][..]),
         (&[("prefix", "x")][..], &["prefix"][..]),
+        (&[("roleArn", "arn:aws:iam::1:role/x\n[other]")][..], &["roleArn", "arn:PARTITION"][..]),
     ] {
         let message = refused(Class::parse(&map(pairs)));
         for word in words {
