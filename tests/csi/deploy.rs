@@ -22,6 +22,7 @@ const ALL: &[&str] = &[
     "sidecars.snapshotter.enabled=true",
     "sidecars.livenessProbe.enabled=true",
     "node.inlineVolumes=true",
+    "node.republish=true",
     "node.podIdentity.enabled=true",
     "store.credentialsSecret=keys",
     "store.caConfigMap=ca",

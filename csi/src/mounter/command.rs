@@ -182,7 +182,12 @@ impl Mounter for Tarn {
     async fn renew(&self, home: &Path, keys: &Keys) -> Result<()> {
         let folder = home.join("keys");
         let renewed = match keys {
-            Keys::Own(keys) => keys.write(&folder),
+            Keys::Own(keys) if folder.exists() => keys.write(&folder),
+            // It was mounted with the driver's keys and does not look here.
+            Keys::Own(_) => {
+                tracing::warn!(home = %home.display(), "new keys for a mount that has none of its own; stage it with a secret");
+                Ok(())
+            }
             Keys::Pod(_, token) => token.write(&folder),
             // These are read where they are.
             Keys::Driver | Keys::Kept => Ok(()),

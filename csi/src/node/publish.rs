@@ -39,6 +39,9 @@ impl Node {
             let access =
                 if request.readonly || wanted.only_reads() { Access::ReadOnly } else { Access::ReadWrite };
             let device = self.staged(volume_id, &staging, &wanted).await?;
+            // The kubelet calls again for a pod that runs, and brings what the secret says by then.
+            let keys = own_keys(&request.secrets)?;
+            self.mounter.renew(&self.records.home(&staging), &keys).await?;
             if wanted.mode == Mode::SingleNodeSingleWriter {
                 self.must_be_alone(volume_id, &device, &staging, &target).await?;
             }

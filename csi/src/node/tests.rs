@@ -196,6 +196,11 @@ async fn a_secret_that_changed_reaches_the_living_mount() {
     world.node.stage(with_secret()).await.expect("staged");
     world.node.stage(with_secret()).await.expect("staged again");
     assert_eq!((world.mounter.made(), world.mounter.renewed()), (1, 1));
+    let mut publish = world.publish_request(Mode::MultiNodeMultiWriter, "one");
+    world.node.publish(publish.clone()).await.expect("published");
+    publish.secrets = with_secret().secrets;
+    world.node.publish(publish).await.expect("published again");
+    assert_eq!((world.mounter.made(), world.mounter.renewed()), (1, 2));
 }
 
 #[tokio::test]
