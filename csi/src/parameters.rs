@@ -63,6 +63,8 @@ pub const PARAMETERS: &[Spec] = &[
     option("kmsKeyId", "sse-kms-key-id"),
     option("objectStorageClass", "storage-class"),
     option("commit", "commit"),
+    option("backlogSize", "backlog-size"),
+    option("backlogAge", "backlog-age"),
     option("cacheSize", "cache-size"),
     option("memoryLimit", "memory-limit"),
     option("partSize", "part-size"),
