@@ -13,11 +13,14 @@
 //!
 //! What it does not do: it knows neither S3 nor FUSE nor Kubernetes, and moves no cached bytes: a cache refills.
 
+#[cfg(feature = "ec2")]
+pub mod cli;
 mod clock;
 pub mod cloud;
 mod error;
 pub mod host;
 mod id;
+pub mod link;
 pub mod plan;
 mod reconcile;
 pub mod spec;

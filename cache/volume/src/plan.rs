@@ -180,9 +180,17 @@ impl<'a> View<'a> {
         steps
     }
 
-    /// Mounts start on the host's directory, so that they never wait for the cloud.
+    /// Mounts start on the host's directory, so that they never wait for the cloud, and go back to it when their volume
+    /// is not mounted, as after a reboot: the directory under a mount point is nobody's cache.
     fn have_a_place(self) -> Step {
-        if self.seen.place.is_none() { Step::Do(Action::Serve(Place::Host)) } else { Step::Done }
+        let has_one = match &self.seen.place {
+            None => false,
+            Some(Place::Host) => true,
+            Some(Place::Volume(volume)) => {
+                self.seen.host.get(volume).is_some_and(|host| host.mount.is_some())
+            }
+        };
+        if has_one { Step::Done } else { Step::Do(Action::Serve(Place::Host)) }
     }
 
     /// Takes the mounts off a volume that has gone, or that somebody is taking off the instance.

@@ -183,7 +183,14 @@ impl Reconciler {
             }
             Action::Recover { volume } => {
                 let dir = host.cache_dir(&Place::Volume(volume.clone()));
-                within(action, HOST_LIMIT, tenants.recover(&dir)).await
+                within(action, HOST_LIMIT, tenants.recover(&dir)).await?;
+                // What is left, perhaps because a mount still uses it, must not be tried again at once.
+                let left = tenants.staged(&dir).await?;
+                if left.is_empty() {
+                    return Ok(());
+                }
+                let message = format!("{} files ({} bytes) are still staged", left.files, left.bytes);
+                Err(Error::Tenant { what: "upload what is staged", dir, message })
             }
             Action::Unmount { volume, lost } => within(action, HOST_LIMIT, host.unmount(volume, *lost)).await,
         }

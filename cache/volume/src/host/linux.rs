@@ -9,7 +9,7 @@ use crate::id::VolumeId;
 use crate::spec::FileSystem;
 use crate::state::{Content, Device, Health, HostVolume, Mount, Place};
 use async_trait::async_trait;
-use rustix::fs::statvfs;
+use rustix::fs::{FlockOperation, flock, statvfs};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -53,6 +53,15 @@ impl LinuxHost {
     pub fn with_devices(mounts: &Path, own: &Path, sys: &Path, dev: &Path) -> Result<Self> {
         // As the mount table shows it.
         Ok(Self { mounts: directory(mounts)?, own: directory(own)?, sys: sys.into(), dev: dev.into() })
+    }
+
+    /// Claims the directory of the mounts for this process alone, as long as the file is open.
+    pub fn lock(&self) -> Result<File> {
+        let path = self.mounts.join(".lock");
+        let file = File::create(&path).map_err(|error| Error::io("open", &path, error))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| Error::io("lock (another process looks after these volumes)", &path, error))?;
+        Ok(file)
     }
 
     fn mount_point(&self, volume: &VolumeId) -> PathBuf {

@@ -1,17 +1,18 @@
 //! Looks at everything that the planner wants to know.
 
-use super::{BELIEVE_WRITTEN, CLOUD_LIMIT, Reconciler};
+use super::{BELIEVE_WRITTEN, Reconciler};
 use crate::error::{Error, Result};
 use crate::id::{DeviceName, InstanceId, VolumeId};
 use crate::plan::{CloudSeen, Desired, Seen};
 use crate::state::{AttachmentState, HostVolume, Place, StagedFiles, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 use tracing::warn;
 
 impl Reconciler {
     /// An error only if the host or its mounts cannot be asked; the cloud may be away.
     pub(super) async fn observe(&mut self, desired: &Desired, now: Timestamp) -> Result<Seen> {
-        let place = self.tenants.place().await?;
+        let place = look("ask for the place in use", self.tenants.place()).await?;
         let cloud = self.ask_cloud(desired, now).await;
         let host = self.ask_host(desired, cloud.as_ref()).await?;
         let staged = self.ask_staged(&host).await;
@@ -23,11 +24,7 @@ impl Reconciler {
         if self.memory.cloud_held.is_some_and(|until| until > now) {
             return None;
         }
-        let asked = tokio::time::timeout(CLOUD_LIMIT, self.list(desired)).await;
-        let limit_s = CLOUD_LIMIT.as_secs();
-        let listed =
-            asked.unwrap_or_else(|_| Err(Error::TimedOut { what: "look at the volumes".into(), limit_s }));
-        match listed {
+        match look("look at the volumes", self.list(desired)).await {
             Ok(mut cloud) => {
                 self.backoff.answered();
                 self.memory.cloud_held = None;
@@ -77,7 +74,7 @@ impl Reconciler {
             volume.attachment.as_ref().is_some_and(|attachment| attachment.instance == desired.instance)
         });
         let ids: Vec<VolumeId> = attached.map(|volume| volume.id.clone()).collect();
-        let seen = self.host.observe(&ids).await?;
+        let seen = look("look at the devices", self.host.observe(&ids)).await?;
         Ok(seen.into_iter().map(|volume| (volume.volume.clone(), volume)).collect())
     }
 
@@ -85,7 +82,7 @@ impl Reconciler {
         let mut staged = BTreeMap::new();
         for volume in host.values().filter(|volume| volume.mount.as_ref().is_some_and(|mount| mount.alive)) {
             let dir = self.host.cache_dir(&Place::Volume(volume.volume.clone()));
-            match self.tenants.staged(&dir).await {
+            match look("count what is staged", self.tenants.staged(&dir)).await {
                 Ok(files) => {
                     staged.insert(volume.volume.clone(), files);
                 }
@@ -125,6 +122,15 @@ impl Reconciler {
             self.memory.created = None;
         }
     }
+}
+
+/// A look at something takes no longer than this: a device that hangs must not keep the mounts on it.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
+
+async fn look<T>(what: &'static str, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    let limit_s = LOOK_LIMIT.as_secs();
+    let timed_out = |_| Err(Error::TimedOut { what: what.into(), limit_s });
+    tokio::time::timeout(LOOK_LIMIT, asked).await.unwrap_or_else(timed_out)
 }
 
 /// The name of the device of an attachment that does not come to its end.

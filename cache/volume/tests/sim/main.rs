@@ -7,5 +7,6 @@ mod faults;
 mod lifecycle;
 mod nodes;
 mod random;
+mod running;
 mod trouble;
 mod world;
