@@ -121,8 +121,7 @@ pub async fn run(cli: Cli) -> Result<(), CliError> {
 
 /// Nothing of this node is left; what others left is not waited for.
 fn is_released(status: &Status) -> bool {
-    let of_others =
-        |why: &Why| matches!(why, Why::OrphanStaged(_) | Why::OrphanGrace | Why::Quarantined(_));
+    let of_others = |why: &Why| matches!(why, Why::OrphanStaged(_) | Why::OrphanGrace | Why::Quarantined(_));
     status.doing.is_none()
         && status.conditions.iter().all(|condition| of_others(&condition.reason))
         && status.place == Some(Place::Host)

@@ -5,8 +5,9 @@
 //! of a GET ends with its headers. "No such object" and "not that version" are answers and no failures.
 
 use super::{
-    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse, Headers,
-    ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse,
+    Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload,
+    Version,
 };
 use crate::name::Key;
 use bytes::Bytes;
