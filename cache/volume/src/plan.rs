@@ -98,8 +98,8 @@ pub struct Memory {
     pub generation: u64,
     /// Names of devices that did not work.
     pub bad_devices: BTreeSet<DeviceName>,
-    /// Since when an attached volume has had no device.
-    pub missing: BTreeMap<VolumeId, Timestamp>,
+    /// Since when a volume has been attaching, or attached without a device.
+    pub arriving: BTreeMap<VolumeId, Timestamp>,
     /// What was done a moment ago, and until when the cloud may not show it yet.
     pub settling: BTreeMap<ActionKey, Timestamp>,
     /// What failed and is not tried again before this time.

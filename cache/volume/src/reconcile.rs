@@ -260,7 +260,7 @@ impl Reconciler {
     fn forget(&mut self, volume: &VolumeId) {
         self.memory.checked.remove(volume);
         self.memory.grown.remove(volume);
-        self.memory.missing.remove(volume);
+        self.memory.arriving.remove(volume);
     }
 }
 

@@ -21,9 +21,7 @@ impl View<'_> {
         }
         let Some(attachment) = &volume.attachment else { return Some(self.attach(cloud, volume)) };
         Some(match attachment.state {
-            AttachmentState::Attaching if self.seen.now.since(attachment.since) > ATTACH_LIMIT => {
-                self.detach(volume)
-            }
+            AttachmentState::Attaching if self.is_late(volume, ATTACH_LIMIT) => self.detach(volume),
             AttachmentState::Attaching => self.wait(Some(volume), Why::Attaching, SOON),
             AttachmentState::Detaching => self.wait(Some(volume), Why::Detaching, SOON),
             AttachmentState::Attached => self.prepare(volume),
@@ -49,6 +47,12 @@ impl View<'_> {
         })
     }
 
+    /// By our own clock: the cloud's may be another.
+    fn is_late(self, volume: &Volume, limit: Duration) -> bool {
+        let since = self.seen.memory.arriving.get(&volume.id);
+        since.is_some_and(|&since| self.seen.now.since(since) > limit)
+    }
+
     fn attach(self, cloud: &CloudSeen, volume: &Volume) -> Step {
         match volume.state {
             VolumeState::Available if !self.has_slot(cloud) => self.wait(Some(volume), Why::NoSlot, LATER),
@@ -71,9 +75,7 @@ impl View<'_> {
     fn prepare(self, volume: &Volume) -> Step {
         let id = volume.id.clone();
         let Some(device) = self.host(volume).and_then(|host| host.device.as_ref()) else {
-            let missing = self.seen.memory.missing.get(&id);
-            let too_long = missing.is_some_and(|&since| self.seen.now.since(since) > DEVICE_LIMIT);
-            return if too_long {
+            return if self.is_late(volume, DEVICE_LIMIT) {
                 self.detach(volume)
             } else {
                 self.wait(Some(volume), Why::DeviceMissing, SOON)

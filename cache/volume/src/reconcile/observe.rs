@@ -92,7 +92,7 @@ impl Reconciler {
         staged
     }
 
-    /// Notes since when devices are missing, and that a new volume is listed.
+    /// Notes since when volumes have been on their way, and that a new volume is listed.
     fn learn(
         &mut self,
         desired: &Desired,
@@ -102,18 +102,19 @@ impl Reconciler {
     ) {
         let Some(cloud) = cloud else { return };
         let has_device = |id: &VolumeId| host.get(id).is_some_and(|volume| volume.device.is_some());
-        let missing: BTreeMap<VolumeId, Timestamp> = cloud
-            .volumes
-            .iter()
-            .filter(|volume| {
-                let attached =
-                    volume.attachment.as_ref().filter(|attachment| attachment.instance == desired.instance);
-                attached.is_some_and(|attachment| attachment.state == AttachmentState::Attached)
-                    && !has_device(&volume.id)
+        let arriving = cloud.volumes.iter().filter(|volume| {
+            volume.attachment.as_ref().is_some_and(|attachment| {
+                let on_its_way = match attachment.state {
+                    AttachmentState::Attaching => true,
+                    AttachmentState::Attached => !has_device(&volume.id),
+                    AttachmentState::Detaching => false,
+                };
+                on_its_way && attachment.instance == desired.instance
             })
-            .map(|volume| (volume.id.clone(), self.memory.missing.get(&volume.id).copied().unwrap_or(now)))
-            .collect();
-        self.memory.missing = missing;
+        });
+        let since = |id: &VolumeId| self.memory.arriving.get(id).copied().unwrap_or(now);
+        let arriving = arriving.map(|volume| (volume.id.clone(), since(&volume.id))).collect();
+        self.memory.arriving = arriving;
         // A check says nothing about a device that has been away.
         self.memory.checked.retain(|id, _| has_device(id));
         if let Some((created, _)) = &self.memory.created
@@ -137,6 +138,5 @@ async fn look<T>(what: &'static str, asked: impl Future<Output = Result<T>>) -> 
 pub(super) fn stuck_device(seen: &Seen, id: &VolumeId) -> Option<DeviceName> {
     let volumes = seen.cloud.as_ref().map(|cloud| cloud.volumes.as_slice()).unwrap_or_default();
     let attachment = volumes.iter().find(|volume| volume.id == *id)?.attachment.as_ref()?;
-    let stuck = attachment.state == AttachmentState::Attaching || seen.memory.missing.contains_key(id);
-    stuck.then(|| attachment.device.clone())
+    seen.memory.arriving.contains_key(id).then(|| attachment.device.clone())
 }

@@ -3,7 +3,7 @@
 use super::faults::{Faults, Faulty};
 use super::world::{World, owner};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tarn_volume::cloud::fake::Delays;
 use tarn_volume::cloud::{Cloud, Shared};
 use tarn_volume::state::Place;
@@ -12,7 +12,8 @@ use tokio::sync::{oneshot, watch};
 
 #[tokio::test]
 async fn it_runs_until_it_is_told_to_stop() {
-    let world = World::new(Delays::NONE);
+    // The loop asks the real clock, and the cloud says since when it has been attaching.
+    let world = World::at(SystemTime::now().into(), Delays::NONE);
     let node = world.node("one", &Arc::<Faults>::default());
     let reconciler = Reconciler::new(world.cloud.clone(), node.host.clone(), node.tenants.clone());
     let mut status = reconciler.status();
@@ -32,9 +33,12 @@ async fn it_runs_until_it_is_told_to_stop() {
         })
     };
 
-    status.wait_for(|status| matches!(status.place, Some(Place::Volume(_)))).await.unwrap();
+    let limit = Duration::from_secs(60);
+    let on_volume = status.wait_for(|status| matches!(status.place, Some(Place::Volume(_))));
+    tokio::time::timeout(limit, on_volume).await.unwrap().unwrap();
     wanted.send_modify(|desired| desired.spec = None);
-    status.wait_for(|status| status.place == Some(Place::Host)).await.unwrap();
+    let on_host = status.wait_for(|status| status.place == Some(Place::Host));
+    tokio::time::timeout(limit, on_host).await.unwrap().unwrap();
     stop.send(()).unwrap();
     running.await.unwrap();
     time.abort();

@@ -51,8 +51,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(delays: Delays) -> Arc<Self> {
+        Self::at(Timestamp(1_700_000_000), delays)
+    }
+
+    pub(crate) fn at(now: Timestamp, delays: Delays) -> Arc<Self> {
         Arc::new(Self {
-            cloud: Arc::new(FakeCloud::new(Timestamp(1_700_000_000), delays)),
+            cloud: Arc::new(FakeCloud::new(now, delays)),
             disks: Mutex::default(),
             bucket: Mutex::default(),
             destroyed: Mutex::default(),
