@@ -9,6 +9,8 @@ use tarn_volume::spec::FileSystem;
 use tarn_volume::state::{Content, Gib, Health, HostVolume, Place};
 use tarn_volume::{Host, VolumeId};
 
+/// Puts something on an image.
+type Fill<'a> = &'a dyn Fn(&Path);
 type Test = fn() -> Pin<Box<dyn Future<Output = ()>>>;
 
 macro_rules! behaviours {
@@ -97,7 +99,7 @@ async fn xfs_is_made_checked_mounted_grown_and_unmounted() {
 async fn only_a_blank_device_is_formatted() {
     let bench = Bench::new();
     let host = bench.host();
-    let cases: [(&str, &dyn Fn(&Path)); 5] = [
+    let cases: [(&str, Fill<'_>); 5] = [
         ("swap", &|image| drop(must("mkswap", &[image]))),
         ("an ext4 of others", &|image| drop(must("mkfs.ext4", &[Path::new("-q"), image]))),
         ("a partition table", &|image| {

@@ -250,8 +250,8 @@ async fn a_gigabyte_that_was_staged_survives_its_node_byte_for_byte(moto: &Moto)
     let volume = first.serving().await;
     let written = write_noise(&first.tenants.staging().join("large"), 1 << 30);
     // The instance ends without a word: nothing is unmounted.
-    moto.terminate(&first.desired.instance).await.unwrap();
     let instance = first.desired.instance.clone();
+    moto.sdk().terminate_instances().instance_ids(instance.as_str()).send().await.unwrap();
     drop(first);
     // EC2 takes the volumes off an instance that ends; moto leaves that to us.
     let ec2 = moto.ec2().await.unwrap();

@@ -81,12 +81,6 @@ impl Moto {
             instance.placement().and_then(|placement| placement.availability_zone()).context("no zone")?;
         Ok((InstanceId::new(instance.instance_id().context("no id")?), Zone::new(zone)))
     }
-
-    /// Ends an instance.
-    pub(crate) async fn terminate(&self, instance: &InstanceId) -> Result<()> {
-        let request = self.sdk().terminate_instances().instance_ids(instance.as_str());
-        request.send().await.context("TerminateInstances").map(drop)
-    }
 }
 
 impl Drop for Moto {

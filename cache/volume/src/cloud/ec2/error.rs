@@ -15,21 +15,16 @@ impl Call {
         E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
     {
         move |error| {
-            let (kind, message) = match &error {
-                SdkError::ServiceError(service) => {
-                    let status = service.raw().status().as_u16();
-                    let code = service.err().code().unwrap_or("no code");
-                    (
-                        kind(code, status),
-                        format!("{code}: {}", service.err().message().unwrap_or("no message")),
-                    )
-                }
-                SdkError::TimeoutError(_) => (CloudErrorKind::Unreachable, "no answer in time".to_owned()),
-                _ => {
-                    let text = DisplayErrorContext(&error).to_string();
-                    let denied = text.contains("redential");
-                    (if denied { CloudErrorKind::Denied } else { CloudErrorKind::Unreachable }, text)
-                }
+            let (kind, message) = if let SdkError::ServiceError(service) = &error {
+                let status = service.raw().status().as_u16();
+                let code = service.err().code().unwrap_or("no code");
+                (kind(code, status), format!("{code}: {}", service.err().message().unwrap_or("no message")))
+            } else if let SdkError::TimeoutError(_) = &error {
+                (CloudErrorKind::Unreachable, "no answer in time".to_owned())
+            } else {
+                let text = DisplayErrorContext(&error).to_string();
+                let denied = text.contains("redential");
+                (if denied { CloudErrorKind::Denied } else { CloudErrorKind::Unreachable }, text)
             };
             Error::Cloud { kind, call: self.0, message }
         }
@@ -50,19 +45,27 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let Err(error) = answer else { return Ok(false) };
-    match Call(call).error()(error) {
-        Error::Cloud { message, .. } if message.starts_with("DryRunOperation:") => Ok(false),
-        Error::Cloud { kind: CloudErrorKind::Denied, .. } => Ok(true),
+    let error = Call(call).error()(error);
+    if matches!(&error, Error::Cloud { message, .. } if message.starts_with("DryRunOperation:")) {
+        return Ok(false);
+    }
+    match error.cloud_kind() {
+        Some(CloudErrorKind::Denied) => Ok(true),
         // The permission was there, or the answer would be another; the state of the volume does not matter here.
-        Error::Cloud {
-            kind:
-                CloudErrorKind::State
-                | CloudErrorKind::Limit
-                | CloudErrorKind::CoolDown
-                | CloudErrorKind::NotFound,
-            ..
-        } => Ok(false),
-        other => Err(other),
+        Some(
+            CloudErrorKind::State
+            | CloudErrorKind::Limit
+            | CloudErrorKind::CoolDown
+            | CloudErrorKind::NotFound,
+        ) => Ok(false),
+        Some(
+            CloudErrorKind::Throttled
+            | CloudErrorKind::Unreachable
+            | CloudErrorKind::Capacity
+            | CloudErrorKind::TokenUsed
+            | CloudErrorKind::Invalid,
+        )
+        | None => Err(error),
     }
 }
 
