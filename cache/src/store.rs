@@ -192,6 +192,11 @@ impl Store {
         staging::list_orphans(self)
     }
 
+    /// Takes over the staged file `name` of an owner that was killed; `None` if it is not there any more.
+    pub fn adopt(self: &Arc<Self>, name: &str) -> Result<Option<Staged>> {
+        staging::adopt(self, name)
+    }
+
     /// What happened so far.
     pub fn stats(&self) -> Stats {
         self.counters.read(self.budget.used())

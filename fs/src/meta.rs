@@ -18,7 +18,7 @@ use crate::store::{Headers, Version};
 use std::time::SystemTime;
 
 /// What a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Kind {
     /// A regular file.
     File,
@@ -79,7 +79,7 @@ impl Kind {
 }
 
 /// What `stat` says beside the size, and chmod, chown and utimensat change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Posix {
     /// What it is.
     pub kind: Kind,

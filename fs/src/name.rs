@@ -167,6 +167,11 @@ impl Name {
         std::str::from_utf8(&self.0).ok()
     }
 
+    /// The bytes that programs see.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// What it stands for.
     pub fn role(&self) -> Role {
         match self.0.strip_prefix(BESIDE.as_bytes()) {

@@ -8,6 +8,7 @@
 
 mod attr;
 mod beside;
+mod call;
 mod change;
 mod commit;
 mod copy;
@@ -25,6 +26,7 @@ mod recall;
 mod remove;
 mod rename;
 mod rename_dir;
+mod restore;
 mod settle;
 mod space;
 mod stage;
@@ -32,6 +34,7 @@ mod write;
 mod xattr;
 
 pub use attr::SetAttr;
+pub use call::Call;
 pub use handle::{DirHandle, FileHandle, Handle};
 pub use local::{CopyAction, LocalCopy};
 pub use lookup::Entry;
@@ -49,11 +52,13 @@ use crate::inode::{Directory, Ino, Inode, Marker, Node, Table};
 use crate::meta::Defaults;
 use crate::name::Prefix;
 use crate::read::{Fetcher, FetcherOptions};
+use crate::session_log::{Record, SessionLog};
 use crate::store::{Headers, ObjectStore};
 use crate::write::Uploader;
+use call::Earlier;
 use handle::HandleTable;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tarn_cache::{BucketId, ObjectId, StagedLabel, Store as Cache};
 
@@ -105,6 +110,8 @@ pub struct VfsParts {
     pub options: Options,
     /// Where background work runs.
     pub runtime: tokio::runtime::Handle,
+    /// Where the next worker finds what it must know.
+    pub log: SessionLog,
 }
 
 /// A mounted bucket.
@@ -123,6 +130,9 @@ pub struct Vfs {
     namespace: tokio::sync::RwLock<()>,
     conflicts: AtomicU64,
     conflict_notes: parking_lot::Mutex<Vec<Conflict>>,
+    log: SessionLog,
+    /// Set when a mount is taken over.
+    earlier: OnceLock<Earlier>,
 }
 
 /// Objects up to this size are fetched whole at open, staged whole for a change, and passed through.
@@ -133,7 +143,7 @@ const WINDOW_MAX: u64 = 64 << 20;
 impl Vfs {
     /// Puts a mount together; asks the store nothing.
     pub fn new(parts: VfsParts) -> Arc<Self> {
-        let VfsParts { store, cache, bucket, options, runtime } = parts;
+        let VfsParts { store, cache, bucket, options, runtime, log } = parts;
         let posix = options.defaults.directory(clock::now());
         // The root of a bucket has no marker; that of a prefix is asked when the kernel first looks.
         let marker = options.prefix.marker().map_or(Marker::Present, |_| Marker::Unknown);
@@ -141,6 +151,7 @@ impl Vfs {
         let table = Table::new(
             options.prefix.clone(),
             Inode { ino: Ino::ROOT, node: Node::Directory(Box::new(root)) },
+            log.clone(),
         );
         let window_max = WINDOW_MAX.min(options.memory_limit / 2).max(options.part_size);
         let fetch = FetcherOptions { unit: WHOLE_MAX, window_max };
@@ -153,6 +164,8 @@ impl Vfs {
             namespace: tokio::sync::RwLock::new(()),
             conflicts: AtomicU64::new(0),
             conflict_notes: parking_lot::Mutex::default(),
+            log,
+            earlier: OnceLock::new(),
             store,
             cache,
             bucket,
@@ -169,6 +182,18 @@ impl Vfs {
     /// Takes look-ups back.
     pub fn forget(&self, ino: Ino, count: u64) {
         self.table.forget(ino, count);
+    }
+
+    /// What the next worker must know, if this one is killed.
+    pub fn log(&self) -> &SessionLog {
+        &self.log
+    }
+
+    /// Notes what a file is now.
+    fn note(&self, inode: &Inode) {
+        if let Some(file) = inode.file() {
+            self.log.note(|| Record::File { ino: inode.ino.0, file: Box::new(file.state.lock().record()) });
+        }
     }
 
     fn writable(&self) -> Result<()> {

@@ -59,6 +59,15 @@ pub(crate) fn list_orphans(store: &Arc<Store>) -> Result<Vec<OrphanStaged>> {
     Ok(orphans)
 }
 
+/// The staged file `name` of an owner that was killed; `None` if it is gone, or somebody else's by now.
+pub(crate) fn adopt(store: &Arc<Store>, name: &str) -> Result<Option<Staged>> {
+    if store.dirs.staged.stat(&data_name(name))?.is_none() {
+        return Ok(None);
+    }
+    let Some(label) = lock_label(store, name)? else { return Ok(None) };
+    Slot::inherit(store, name, label).open().map(Some)
+}
+
 /// Locks the label of `name`; `None` if its owner lives or it has just been replaced or removed.
 fn lock_label(store: &Store, name: &str) -> Result<Option<File>> {
     let dir = &store.dirs.staged;

@@ -8,7 +8,7 @@ use crate::config::{Caller, Config, Error, Input, Layers, World};
 use crate::control::{commands, proto};
 use crate::mount::background::{self, Role};
 use crate::mount::record::Registry;
-use crate::{demo, doctor, mount};
+use crate::{demo, doctor, keeper, mount};
 use clap::Parser;
 use std::env;
 use std::ffi::OsString;
@@ -67,13 +67,13 @@ fn mount(arguments: &MountArgs) -> ExitCode {
     match role {
         Role::Parent => report(background::start()),
         // The reason has been reported where somebody reads it.
-        Role::Child | Role::Foreground => {
-            match mount::run(&config, &arguments.dir, role, mount::open::open) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::FAILURE,
-            }
-        }
+        Role::Child | Role::Foreground => ended(&keeper::run(&config, &arguments.dir, role)),
+        Role::Worker => ended(&mount::work(&config, mount::open::open)),
     }
+}
+
+fn ended(result: &Result<(), mount::Failure>) -> ExitCode {
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn umount(arguments: &UmountArgs) -> ExitCode {

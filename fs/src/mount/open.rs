@@ -1,7 +1,7 @@
 //! Puts the parts of a mount together: S3 store, local store, file system, adapter. The only place that knows
 //! them all.
 
-use super::{Drained, Failure, Opened, Served};
+use super::{Drained, Failure, OpenSession, Opened, Served};
 use crate::config::{Config, Encryption, StoreSettings};
 use crate::control::Mounted;
 use crate::fuse::{Adapter, AdapterOptions};
@@ -31,9 +31,13 @@ impl Served for Vfs {
 }
 
 /// Builds the file system of `config` on S3, after one request that shows that the bucket can be listed.
-pub async fn open(config: Config, runtime: tokio::runtime::Handle) -> Result<Opened<Adapter>, Failure> {
+pub async fn open(
+    config: Config,
+    runtime: tokio::runtime::Handle,
+    session: OpenSession,
+) -> Result<Opened<Adapter>, Failure> {
     let s3 = s3_config(&config.source, &config.store);
-    open_with(config, s3, runtime).await
+    open_with(config, s3, runtime, session).await
 }
 
 /// The same with other settings of the store, such as the credentials of an embedded server.
@@ -41,14 +45,16 @@ pub async fn open_with(
     config: Config,
     s3: S3Config,
     runtime: tokio::runtime::Handle,
+    session: OpenSession,
 ) -> Result<Opened<Adapter>, Failure> {
     let store = S3Store::connect(s3).await?;
-    reach(&store, &config.source.prefix)
-        .await
-        .map_err(|failure| Failure::text(format!("{}: {failure}", config.source)))?;
+    if session.state.is_none() {
+        reach(&store, &config.source.prefix)
+            .await
+            .map_err(|failure| Failure::text(format!("{}: {failure}", config.source)))?;
+    }
     let bucket = BucketId::new(&format!("{}/{}", store.endpoint(), store.bucket()));
     let cache = open_cache(&config)?;
-    report_orphans(&cache)?;
     let options = Options {
         prefix: config.source.prefix.clone(),
         defaults: Defaults {
@@ -75,10 +81,19 @@ pub async fn open_with(
         bucket,
         options,
         runtime: runtime.clone(),
+        log: session.log,
     };
     let vfs = Vfs::new(parts);
     let passthrough = config.files.passthrough;
-    let adapter = Adapter::new(Arc::clone(&vfs), runtime, AdapterOptions { passthrough });
+    let options = AdapterOptions { passthrough, device: session.device };
+    let mut adapter = Adapter::new(Arc::clone(&vfs), runtime, options);
+    match &session.state {
+        Some(state) => {
+            vfs.restore(state)?;
+            adapter.restore(state);
+        }
+        None => report_orphans(&cache)?,
+    }
     let mounted = Mounted {
         vfs: Arc::clone(&vfs),
         store,

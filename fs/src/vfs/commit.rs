@@ -44,7 +44,10 @@ impl Vfs {
             staged.staged.keep(result.is_err() && !file.state.lock().superseded);
             match result {
                 Err(Error::Disk(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
-                result => return result,
+                result => {
+                    self.note(inode);
+                    return result;
+                }
             }
         }
         Err(Error::Internal("the file keeps shrinking while it is uploaded"))

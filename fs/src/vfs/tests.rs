@@ -137,6 +137,7 @@ fn mount(
             host: "here".into(),
         },
         runtime: tokio::runtime::Handle::current(),
+        log: SessionLog::none(),
     })
 }
 
