@@ -57,7 +57,8 @@ impl Vfs {
         self.table.remove(inode.ino);
         self.entry_changed(parent, &name, None);
         self.uncover(parent, &name);
-        self.removed(parent, &name).await
+        self.touch_directory(parent);
+        self.keep_directory(parent).await
     }
 
     /// Empty here and in the bucket, but for an empty marker.
