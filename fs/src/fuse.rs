@@ -7,11 +7,13 @@
 
 mod answer;
 mod decode;
+mod gate;
 mod ops;
 mod passthrough;
 pub mod session;
 
 pub use answer::errno;
+pub use gate::Gate;
 
 use crate::inode::Attr;
 use crate::meta::Kind;
@@ -42,6 +44,7 @@ pub struct Adapter {
     passthrough: Arc<AtomicBool>,
     /// What an earlier worker and the kernel agreed on passthrough.
     agreed: Option<bool>,
+    gate: Gate,
 }
 
 impl Adapter {
@@ -49,7 +52,12 @@ impl Adapter {
     pub fn new(vfs: Arc<Vfs>, runtime: tokio::runtime::Handle, options: AdapterOptions) -> Self {
         let passthrough = Arc::new(AtomicBool::new(options.passthrough));
         let backings = Arc::new(Backings::new(options.device, vfs.log().clone()));
-        Self { vfs, runtime, backings, passthrough, agreed: None }
+        Self { vfs, runtime, backings, passthrough, agreed: None, gate: Gate::default() }
+    }
+
+    /// Where requests are stopped for another worker.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
     }
 
     /// Takes over what an earlier worker has told the kernel.

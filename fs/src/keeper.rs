@@ -11,6 +11,7 @@
 pub mod channel;
 mod policy;
 mod signals;
+pub mod upgrade;
 mod worker;
 
 pub use worker::MARK;
@@ -20,6 +21,7 @@ use crate::fuse::session::{self, Mode, MountRequest, Mounted, OptionText};
 use crate::mount::background::{Ready, Role};
 use crate::mount::record::{self, Outcome, Record, RecordFile};
 use crate::mount::{Failure, checks, harden, log_target, registry};
+use crate::session_log;
 use crate::telemetry::{self, Target};
 use channel::{Order, Report};
 use policy::{Death, Next, Policy};
@@ -33,6 +35,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
+use upgrade::Door;
 use worker::{Plan, Worker};
 
 /// Keeps a mount until it is unmounted; reports its start through `role`.
@@ -56,6 +59,10 @@ struct Keeper {
     mounted: Mounted,
     log: OwnedFd,
     record: RecordFile,
+    /// Where `tarn upgrade` asks.
+    door: Door,
+    /// Of the session log, as the worker writes it.
+    format: u32,
     policy: Policy,
     /// Ending signals that a worker may have died of before it could act.
     pending: Vec<Signal>,
@@ -68,6 +75,8 @@ enum Event {
     Signal(Signal),
     /// The worker has ended and has nothing more to say.
     Exited,
+    /// Somebody stands at the door.
+    Asked,
 }
 
 impl Keeper {
@@ -111,8 +120,9 @@ impl Keeper {
                 let dir = mounted.entry.dir.display();
                 tracing::info!(source = %config.source, %dir, worker = worker.pid(), "mounted");
                 std::env::set_current_dir("/")?;
-                let (policy, pending) = (Policy::default(), Vec::new());
-                Ok(Self { plan, worker, signals, mounted, log, record, policy, pending })
+                let door = Door::open(registry.door_of(&mounted.entry.dir))?;
+                let (format, policy, pending) = (session_log::FORMAT, Policy::default(), Vec::new());
+                Ok(Self { plan, worker, signals, mounted, log, record, door, format, policy, pending })
             }
             (result, made) => {
                 worker.signal(Signal::KILL);
@@ -128,19 +138,21 @@ impl Keeper {
     fn keep(mut self) -> Result<(), Failure> {
         let mut end = None;
         loop {
-            match next_event(&self.worker, &self.signals, None)? {
-                Event::Signal(signal) => {
+            match next_event(&self.worker, &self.signals, Some(&self.door), None)? {
+                None => {}
+                Some(Event::Asked) => self.serve_door(),
+                Some(Event::Signal(signal)) => {
                     self.pending.push(signal);
                     self.worker.signal(signal);
                 }
-                Event::Report(report) => match report {
+                Some(Event::Report(report)) => match report {
+                    Report::Hello { .. } | Report::Connected => {}
                     Report::Warning(text) => tracing::warn!("{text}"),
                     Report::Failed(text) => tracing::error!(worker = self.worker.pid(), "{text}"),
                     Report::Serving => self.serving(),
-                    Report::Connected => {}
                     Report::Ended { outcome, error } => end = Some((outcome, error)),
                 },
-                Event::Exited => {
+                Some(Event::Exited) => {
                     let status = self.worker.wait()?;
                     if let Some((outcome, error)) = end {
                         return self.finish(outcome, error);
@@ -173,8 +185,7 @@ impl Keeper {
                 Next::Start(wait) => pause(wait)?,
             }
             self.worker = self.plan.start()?;
-            let order = Order::Adopt((&self.mounted.entry).into());
-            if self.worker.order(&order, &[self.mounted.device.as_fd(), self.log.as_fd()]).is_ok() {
+            if self.order_adoption().is_ok() {
                 return Ok(());
             }
             self.worker.signal(Signal::KILL);
@@ -182,14 +193,16 @@ impl Keeper {
         }
     }
 
+    fn order_adoption(&self) -> io::Result<()> {
+        let order = Order::Adopt((&self.mounted.entry).into());
+        self.worker.order(&order, &[self.mounted.device.as_fd(), self.log.as_fd()])
+    }
+
     /// Nobody can serve the mount: whoever waits for it gets an error.
     fn give_up(&self) -> Failure {
         let entry = &self.mounted.entry;
-        if let Some(number) = entry.device.split(':').nth(1) {
-            let path = format!("/sys/fs/fuse/connections/{number}/abort");
-            if let Err(error) = std::fs::write(&path, "1") {
-                tracing::warn!(%error, path, "the connection ends with this process");
-            }
+        if let Err(error) = session::abort(entry) {
+            tracing::warn!(%error, "the connection ends with this process");
         }
         if let Err(error) = session::unmount_entry(entry, Mode::Lazy) {
             tracing::error!(%error, "a dead mount stays behind");
@@ -215,7 +228,9 @@ fn begin(
     make: impl Fn() -> Result<(Mounted, RecordFile), Failure>,
 ) -> Result<(), Failure> {
     loop {
-        match next_event(worker, signals, None)? {
+        let Some(event) = next_event(worker, signals, None, None)? else { continue };
+        match event {
+            Event::Asked | Event::Report(Report::Hello { .. }) => {}
             Event::Report(Report::Warning(text)) => ready.warn(&text),
             Event::Report(Report::Connected) => {
                 let (mounted, _record) = made.insert(make()?);
@@ -234,32 +249,33 @@ fn begin(
     }
 }
 
-/// Sleeps until something happens.
-fn next_event(worker: &Worker, signals: &Signals, limit: Option<Duration>) -> Result<Event, Failure> {
-    loop {
-        let [term, interrupt, hang_up] = signals.fds();
-        let channel = worker.channel.as_fd();
-        let fds = [term, interrupt, hang_up, channel, worker.handle().as_fd()];
-        let mut fds = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
-        wait(&mut fds, limit)?;
-        if let Some(signal) = signals.arrived().into_iter().next() {
-            return Ok(Event::Signal(signal));
-        }
-        let ready = |at: usize| !fds[at].revents().is_empty();
-        if ready(3)
-            && let Some((report, _)) = worker.channel.receive::<Report>()?
-        {
-            return Ok(Event::Report(report));
-        }
-        if ready(4) {
-            return Ok(Event::Exited);
-        }
-        if ready(3) {
-            // It has closed the channel and is about to end.
-            wait(&mut [PollFd::new(worker.handle(), PollFlags::IN)], None)?;
-            return Ok(Event::Exited);
-        }
+/// Sleeps until something happens, for at most `limit`.
+fn next_event(
+    worker: &Worker,
+    signals: &Signals,
+    door: Option<&Door>,
+    limit: Option<Duration>,
+) -> Result<Option<Event>, Failure> {
+    let [term, interrupt, hang_up] = signals.fds();
+    let mut fds = vec![worker.channel.as_fd(), worker.handle().as_fd(), term, interrupt, hang_up];
+    fds.extend(door.map(Door::as_fd));
+    let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    wait(&mut fds, limit)?;
+    if let Some(signal) = signals.arrived() {
+        return Ok(Some(Event::Signal(signal)));
     }
+    let ready = |at: usize| fds.get(at).is_some_and(|fd| !fd.revents().is_empty());
+    if ready(0)
+        && let Some((report, _)) = worker.channel.receive::<Report>()?
+    {
+        return Ok(Some(Event::Report(report)));
+    }
+    if ready(0) || ready(1) {
+        // It has ended, or closed the channel and is about to.
+        wait(&mut [PollFd::new(worker.handle(), PollFlags::IN)], None)?;
+        return Ok(Some(Event::Exited));
+    }
+    Ok(ready(5).then_some(Event::Asked))
 }
 
 fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> io::Result<()> {

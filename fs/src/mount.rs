@@ -16,6 +16,7 @@ pub use serve::{Drained, End, Served, serve};
 pub use worker::work;
 
 use crate::control::Mounted;
+use crate::fuse::Gate;
 use crate::fuse::session::{self, DeviceSlot};
 use crate::session_log::{SessionLog, State};
 use crate::telemetry::{self, Target};
@@ -30,6 +31,8 @@ pub struct Opened<A> {
     pub adapter: A,
     /// Commits what is left when the mount has gone.
     pub served: Arc<dyn Served>,
+    /// Stops requests for whoever takes over.
+    pub gate: Gate,
     /// What the control socket speaks of.
     pub mounted: Mounted,
 }

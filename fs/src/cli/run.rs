@@ -2,7 +2,7 @@
 
 use super::{
     CacheAction, CacheArgs, Cli, Command, DoctorArgs, FlushArgs, LogLevelArgs, MountArgs, StatusArgs,
-    UmountArgs, argv,
+    UmountArgs, UpgradeArgs, argv,
 };
 use crate::config::{Caller, Config, Error, Input, Layers, World};
 use crate::control::{commands, proto};
@@ -28,6 +28,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match cli {
         Ok(Cli { command: Command::Mount(arguments) }) => mount(&arguments),
         Ok(Cli { command: Command::Umount(arguments) }) => umount(&arguments),
+        Ok(Cli { command: Command::Upgrade(arguments) }) => upgrade(&arguments),
         Ok(Cli { command: Command::Status(StatusArgs { dir, json }) }) => {
             ask(async |registry| commands::status(dir.as_deref(), json, registry).await)
         }
@@ -87,6 +88,26 @@ fn umount(arguments: &UmountArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+fn upgrade(arguments: &UpgradeArgs) -> ExitCode {
+    let asked = || {
+        let dir = std::fs::canonicalize(&arguments.dir)?;
+        let binary = match &arguments.binary {
+            Some(binary) => std::fs::canonicalize(binary)?,
+            None => env::current_exe()?,
+        };
+        keeper::upgrade::ask(&mount::registry()?.door_of(&dir), &binary)
+    };
+    let dir = arguments.dir.display();
+    match asked() {
+        Ok(Ok(version)) => {
+            writeln!(std::io::stdout(), "{dir}: served by tarn {version} now").unwrap_or_default();
+            ExitCode::SUCCESS
+        }
+        Ok(Err(text)) => fail(1, &format!("{dir} goes on as it was: {text}")),
+        Err(error) => fail(1, &format!("{dir}: no keeper of this user answers: {error}")),
     }
 }
 

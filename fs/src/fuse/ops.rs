@@ -39,15 +39,18 @@ impl Adapter {
         work: impl Future<Output = Result<T>> + Send + 'static,
         reply: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        let vfs = Arc::clone(&self.vfs);
+        let (vfs, pass) = (Arc::clone(&self.vfs), self.gate.enter());
         answer(&self.runtime, patience, call.during(work), move |result| {
             seal(&vfs, call);
             reply(result);
+            drop(pass);
         });
     }
 
     /// Runs an operation that never waits, up to the point where it may be answered.
     fn run_now<T>(&self, call: Call, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        // An answer that is lost behind the seal is given by the next worker.
+        let _pass = self.gate.enter();
         let result = call.during_now(|| guarded(work));
         seal(&self.vfs, call);
         result

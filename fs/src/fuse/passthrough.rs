@@ -85,7 +85,9 @@ impl Backings {
     }
 
     fn close(&self, ino: u64, id: u32) {
+        // In this order: the next worker must not answer an open with an id that is closed.
         self.log.note(|| Record::Backing { ino, id: None });
+        self.log.flush();
         // An id that stays until the end of the mount holds disk space, nothing else.
         if let Err(error) = self.device.close_backing(id) {
             tracing::debug!(ino, id, %error, "backing file not closed");

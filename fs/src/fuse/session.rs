@@ -213,6 +213,19 @@ impl SessionHandle {
         }
     }
 
+    /// Waits for a failure of the event loops, with its reason; for ever if they end in another way.
+    pub fn failure(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            let end = ended.wait_for(Option::is_some).await.map(|end| end.clone());
+            match end {
+                Ok(Some(Ended::Failed(reason))) => reason,
+                Ok(Some(Ended::Unmounted | Ended::Aborted) | None) => std::future::pending().await,
+                Err(_) => "the session's thread died".to_owned(),
+            }
+        }
+    }
+
     /// Whether the mount still stands where it was made, and not another one.
     pub fn is_mounted(&self) -> Result<bool, SessionError> {
         let last = mountinfo::find_last(self.dir()).map_err(SessionError::MountInfo)?;
@@ -231,6 +244,12 @@ impl SessionHandle {
     pub fn dir(&self) -> &Path {
         &self.entry.dir
     }
+}
+
+/// Aborts the connection: every request, now and later, gets an error.
+pub fn abort(entry: &Entry) -> io::Result<()> {
+    let number = entry.device.rsplit(':').next().unwrap_or_default();
+    std::fs::write(format!("/sys/fs/fuse/connections/{number}/abort"), "1")
 }
 
 /// Unmounts a mount of tarn that another process serves.

@@ -36,11 +36,20 @@ pub enum Order {
     Serve(MountedAt),
     /// Go on serving a mount whose worker is dead. With device and log.
     Adopt(MountedAt),
+    /// Finish what is under way, begin nothing, and end: the next worker waits.
+    HandOver,
 }
 
 /// From the worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
+    /// The first word of every worker.
+    Hello {
+        /// Its version.
+        version: String,
+        /// The session logs that it reads and writes.
+        format: u32,
+    },
     /// Something the user should know.
     Warning(String),
     /// The bucket can be reached: mount.
@@ -107,6 +116,11 @@ impl Channel {
         Ok(Self(io::stdin().as_fd().try_clone_to_owned()?))
     }
 
+    /// The same end once more.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
     /// Sends a message and copies of descriptors.
     pub fn send<T: Serialize>(&self, message: &T, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
@@ -150,6 +164,12 @@ impl Channel {
 impl From<Channel> for OwnedFd {
     fn from(channel: Channel) -> Self {
         channel.0
+    }
+}
+
+impl From<OwnedFd> for Channel {
+    fn from(socket: OwnedFd) -> Self {
+        Self(socket)
     }
 }
 

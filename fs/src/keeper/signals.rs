@@ -27,13 +27,12 @@ impl Signals {
         self.0.each_ref().map(|(_, pipe)| pipe.as_fd())
     }
 
-    /// Those that have arrived since the last call; several of one kind may be one.
-    pub(super) fn arrived(&self) -> Vec<Signal> {
+    /// One that has arrived; the next call tells of the next.
+    pub(super) fn arrived(&self) -> Option<Signal> {
         let arrived = |(signal, pipe): &(Signal, UnixStream)| {
-            let mut bytes = [0; 64];
             // Nothing to read is no signal.
-            (&*pipe).read(&mut bytes).is_ok_and(|count| count > 0).then_some(*signal)
+            (&*pipe).read(&mut [0]).is_ok_and(|count| count > 0).then_some(*signal)
         };
-        self.0.iter().filter_map(arrived).collect()
+        self.0.iter().find_map(arrived)
     }
 }

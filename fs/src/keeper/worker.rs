@@ -16,10 +16,10 @@ pub const MARK: &str = "TARN_WORKER";
 /// How workers of one mount are started: this program with this command line, as it was started itself.
 #[derive(Debug, Clone)]
 pub(super) struct Plan {
-    program: PathBuf,
-    name: OsString,
-    arguments: Vec<OsString>,
-    cwd: PathBuf,
+    pub(super) program: PathBuf,
+    pub(super) name: OsString,
+    pub(super) arguments: Vec<OsString>,
+    pub(super) cwd: PathBuf,
 }
 
 impl Plan {
@@ -81,6 +81,14 @@ impl Worker {
     pub(super) fn signal(&self, signal: Signal) {
         if let Err(errno) = pidfd_send_signal(&self.handle, signal) {
             tracing::debug!(%errno, ?signal, "the worker has ended already");
+        }
+    }
+
+    /// Ends it at once.
+    pub(super) fn end(&mut self) {
+        self.signal(Signal::KILL);
+        if let Err(error) = self.child.wait() {
+            tracing::debug!(%error, "a worker cannot be waited for");
         }
     }
 

@@ -102,7 +102,8 @@ pub async fn open_with(
         passthrough_off: (!passthrough).then(|| "turned off (passthrough=off)".to_owned()),
         endpoint,
     };
-    Ok(Opened { adapter, served: vfs, mounted })
+    let gate = adapter.gate();
+    Ok(Opened { adapter, served: vfs, gate, mounted })
 }
 
 /// The S3 store's settings.

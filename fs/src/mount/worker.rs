@@ -5,10 +5,11 @@ use super::{
 };
 use crate::config::Config;
 use crate::control::{self, Desk, Facts};
+use crate::fuse::Gate;
 use crate::fuse::session::{self, DeviceSlot, Mounted, SessionHandle};
 use crate::keeper::channel::{Channel, MountedAt, Order, Report};
 use crate::mount::background::Role;
-use crate::session_log::SessionLog;
+use crate::session_log::{FORMAT, SessionLog};
 use crate::telemetry;
 use std::ffi::OsString;
 use std::future::Future;
@@ -55,7 +56,9 @@ impl Task {
                 let (log, mounted) = (next()?, mounted(at, next()?));
                 Ok(Self { dir: mounted.entry.dir.clone(), log, mounted: Some(mounted) })
             }
-            Order::Serve(_) => Err(Failure::text("the keeper ordered to serve what was not started")),
+            Order::Serve(_) | Order::HandOver => {
+                Err(Failure::text("the keeper ordered something of a mount that was not started"))
+            }
         }
     }
 }
@@ -75,6 +78,7 @@ where
     F: Future<Output = Result<Opened<A>, Failure>>,
 {
     heap::bound();
+    keeper.send(&Report::Hello { version: env!("CARGO_PKG_VERSION").to_owned(), format: FORMAT }, &[])?;
     let task = Task::receive(keeper)?;
     let role = if config.process.foreground { Role::Foreground } else { Role::Child };
     let log = log_target(role, &task.dir);
@@ -90,7 +94,16 @@ where
     harden()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tarn-worker").build()?;
-    let Started { session, served, control } = runtime.block_on(start(config, keeper, task, facts, open))?;
+    let Started { session, served, control, gate } =
+        runtime.block_on(start(config, keeper, task, facts, open))?;
+    listen(keeper, gate)?;
+    let failure = session.failure();
+    runtime.spawn(async move {
+        let reason = failure.await;
+        tracing::error!(reason, "the session failed; the next worker goes on");
+        // Nothing is dropped: what is staged belongs to the next worker.
+        std::process::exit(1);
+    });
     let end = runtime.block_on(serve(session, served));
     runtime.block_on(control.stop());
     tracing::info!(source = %config.source, "ended: {end}");
@@ -111,6 +124,29 @@ struct Started {
     session: SessionHandle,
     served: Arc<dyn Served>,
     control: control::Server,
+    gate: Gate,
+}
+
+/// Waits for the keeper's word on a thread of its own.
+fn listen(keeper: &Channel, gate: Gate) -> std::io::Result<()> {
+    let keeper = keeper.try_clone()?;
+    let listen = move || loop {
+        match keeper.receive::<Order>() {
+            Ok(Some((Order::HandOver, _))) => {
+                gate.close();
+                tracing::info!("handed over");
+                // Nothing is dropped: what is staged belongs to the next worker.
+                std::process::exit(0);
+            }
+            Ok(Some((order, _))) => tracing::warn!(?order, "an order that comes too late"),
+            Ok(None) | Err(_) => {
+                tracing::error!("the keeper is gone; this mount goes on, but will not survive this process");
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().name("tarn-orders".to_owned()).spawn(listen)?;
+    Ok(())
 }
 
 async fn start<A, O, F>(
@@ -154,5 +190,5 @@ where
         control::serve_metrics(address, desk).await?;
     }
     keeper.send(&Report::Serving, &[])?;
-    Ok(Started { session, served: opened.served, control })
+    Ok(Started { session, served: opened.served, control, gate: opened.gate })
 }

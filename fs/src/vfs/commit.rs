@@ -97,7 +97,10 @@ impl Vfs {
                     (version, (crc64nvme, crcs))
                 }
                 Err(error) if error.store_kind() == Some(ErrorKind::Precondition) => {
-                    return Err(self.conflict(ino, file, &key, &stage, &headers).await);
+                    match self.arrived_before(&key, &stage, &stamp).await? {
+                        Some((version, crc64nvme)) => (version, (Some(crc64nvme), None)),
+                        None => return Err(self.conflict(ino, file, &key, &stage, &headers).await),
+                    }
                 }
                 Err(error) => return Err(error),
             },
@@ -195,6 +198,21 @@ impl Vfs {
             Err(error) if is_outdated(&Error::Store(error.duplicate())) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The version that a worker which was killed has committed already: these very bytes.
+    async fn arrived_before(
+        &self,
+        key: &Key,
+        stage: &Stage,
+        stamp: &Stamp,
+    ) -> Result<Option<(Version, u64)>> {
+        let Some(found) = self.head_if_any(key).await? else { return Ok(None) };
+        if stage.overlay.is_some() || found.version.size != stamp.size {
+            return Ok(None);
+        }
+        let ours = whole_crc(&checksums(stage, stamp.size).await?, stamp.size);
+        Ok((found.crc64nvme == Some(ours)).then_some((found.version, ours)))
     }
 
     /// Somebody else changed the object: theirs stays, ours is kept beside it, and the caller is told.
