@@ -202,7 +202,7 @@ impl Keeper {
     fn give_up(&self) -> Failure {
         let entry = &self.mounted.entry;
         if let Err(error) = session::abort(entry) {
-            tracing::warn!(%error, "the connection ends with this process");
+            tracing::debug!(%error, "the connection ends with this process");
         }
         if let Err(error) = session::unmount_entry(entry, Mode::Lazy) {
             tracing::error!(%error, "a dead mount stays behind");

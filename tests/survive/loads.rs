@@ -31,18 +31,20 @@ fn under_kills(subject: &Subject<'_>, name: &str, mut round: impl FnMut(u32)) {
 
 /// No process waits uninterruptibly for an answer of FUSE.
 fn nobody_hangs() {
-    let waiting = || {
-        let pids = std::fs::read_dir("/proc")?.flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-        let stuck = |pid: &u32| {
-            let read = |name| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-            let state = read("stat").rsplit_once(')').map(|(_, rest)| rest.trim_start().starts_with('D'));
-            state == Some(true) && read("stack").contains("fuse")
-        };
-        Ok(pids.filter(stuck).collect::<Vec<_>>())
+    let none = || Ok(stuck()?.is_empty().then_some(()));
+    eventually(Duration::from_secs(20), "no process hangs in FUSE", none).unwrap();
+}
+
+fn stuck() -> anyhow::Result<Vec<u32>> {
+    let pids = std::fs::read_dir("/proc")?.flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let stuck = |pid: &u32| {
+        // A process that has ended meanwhile has no state.
+        let read = |name| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let waits = read("stat").rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('D'));
+        waits && read("stack").contains("fuse")
     };
-    let none = || Ok::<_, anyhow::Error>(waiting()?.is_empty().then_some(()));
-    eventually(Duration::from_secs(20), "no process hangs in FUSE", || none()).unwrap();
+    Ok(pids.filter(stuck).collect())
 }
 
 fn must(command: &mut Command) -> String {

@@ -21,6 +21,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     a_rename_is_done_once,
     a_rename_without_replacing_is_done_once,
     a_rename_of_a_directory_is_done_once,
+    an_exchange_is_not_undone,
     a_change_of_mode_is_done_once,
     attributes_are_changed_once,
     a_write_and_a_close_are_done_once,
@@ -141,6 +142,18 @@ fn a_rename_of_a_directory_is_done_once(subject: &Subject<'_>) {
         fs::rename(dir.join("a"), dir.join("z")).unwrap();
         assert!(!dir.join("a").exists());
         assert_eq!(fs::read(dir.join("z/b/f")).unwrap(), b"content");
+    });
+}
+
+/// Only behind its end: an exchange that is cut short in the middle fails, and what was set aside stays.
+fn an_exchange_is_not_undone(subject: &Subject<'_>) {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    at(subject, "rename", |dir| {
+        fs::write(dir.join("a"), b"first").unwrap();
+        fs::write(dir.join("b"), b"second").unwrap();
+        renameat_with(CWD, dir.join("a"), CWD, dir.join("b"), RenameFlags::EXCHANGE).unwrap();
+        assert_eq!(fs::read(dir.join("a")).unwrap(), b"second");
+        assert_eq!(fs::read(dir.join("b")).unwrap(), b"first");
     });
 }
 

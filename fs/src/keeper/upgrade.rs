@@ -17,7 +17,6 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -51,8 +50,9 @@ impl Door {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
+        // The file that `bind` makes gets the mode of the socket.
+        rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
         bind(&socket, &SocketAddrUnix::new(&path)?)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
         listen(&socket, 4)?;
         Ok(Self { socket, path })
     }

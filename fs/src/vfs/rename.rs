@@ -39,7 +39,7 @@ impl Vfs {
             return if mode == RenameMode::NoReplace { Err(Error::Exists) } else { Ok(()) };
         }
         if mode == RenameMode::Exchange {
-            return self.exchange(&from, &to).await;
+            return if self.may_be_done() { Ok(()) } else { self.exchange(&from, &to).await };
         }
         match &inode.node {
             Node::File(_) => {
