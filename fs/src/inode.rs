@@ -19,7 +19,7 @@ pub use table::{Place, Table};
 
 use crate::meta::{Kind, Posix};
 use crate::name::Name;
-use crate::session_log::NodeRecord;
+use crate::session_log::{NodeRecord, time::Time};
 use crate::store::{Headers, Version};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -85,7 +85,9 @@ impl Inode {
     /// What the next worker needs of it.
     pub fn record(&self) -> NodeRecord {
         match &self.node {
-            Node::Directory(directory) => NodeRecord::Directory { touched: directory.state.lock().touched },
+            Node::Directory(directory) => {
+                NodeRecord::Directory { touched: directory.state.lock().touched.map(Time) }
+            }
             Node::File(file) => NodeRecord::File(Box::new(file.state.lock().record())),
         }
     }

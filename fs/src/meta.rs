@@ -90,12 +90,16 @@ pub struct Posix {
     /// Group.
     pub gid: u32,
     /// Last access, as utimensat set it; reading does not move it.
+    #[serde(with = "crate::session_log::time")]
     pub atime: SystemTime,
     /// Last change of the content.
+    #[serde(with = "crate::session_log::time")]
     pub mtime: SystemTime,
     /// Last change of the content or the attributes.
+    #[serde(with = "crate::session_log::time")]
     pub ctime: SystemTime,
     /// When it was made.
+    #[serde(with = "crate::session_log::time")]
     pub btime: SystemTime,
 }
 

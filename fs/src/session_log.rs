@@ -10,6 +10,7 @@
 mod file;
 mod record;
 mod state;
+pub mod time;
 
 pub use record::{
     CommittedRecord, ContentRecord, FileRecord, How, NodeRecord, OverlayRecord, PlaceRecord, Record,

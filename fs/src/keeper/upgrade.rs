@@ -149,7 +149,11 @@ impl Keeper {
                 "version {version} keeps session logs of format {format}, this mount one of {}; unmount and mount again",
                 self.format
             ))),
-            other => Err(Failure::text(format!("the new version began with {other:?}"))),
+            report @ (Report::Warning(_)
+            | Report::Connected
+            | Report::Serving
+            | Report::Failed(_)
+            | Report::Ended { .. }) => Err(Failure::text(format!("the new version began with {report:?}"))),
         }
     }
 

@@ -169,26 +169,30 @@ where
     let brought =
         OpenSession { log, state: Some(state).filter(|state| !state.is_new()), device: device.clone() };
     let opened = open(config.clone(), tokio::runtime::Handle::current(), brought).await?;
-    let adapter = opened.adapter;
-    let session = match task.mounted {
-        Some(mounted) => session::adopt(mounted, adapter, &device)?,
+    let (adapter, adopts) = (opened.adapter, task.mounted.is_some());
+    let mounted = match task.mounted {
+        Some(mounted) => mounted,
         None => {
             keeper.send(&Report::Connected, &[])?;
             let (Order::Serve(at), mut fds) = receive(keeper)? else {
                 return Err(Failure::text("the keeper ordered something else than to serve"));
             };
-            let fd = fds.pop().ok_or_else(|| Failure::text("the keeper sent no device"))?;
-            // The kernel's INIT is answered by this very process.
-            let serve = move || session::serve(mounted(at, fd), adapter, &device);
-            tokio::task::spawn_blocking(serve).await.map_err(|error| Failure::new(&error))??
+            mounted(at, fds.pop().ok_or_else(|| Failure::text("the keeper sent no device"))?)
         }
     };
-    std::env::set_current_dir("/")?;
+    // Before the first answer: who sees the mount can ask it.
     let desk = Arc::new(Desk::new(opened.mounted, facts));
-    let control = control::Server::start(registry()?.socket_of(session.dir()), Arc::clone(&desk))?;
+    let control = control::Server::start(registry()?.socket_of(&mounted.entry.dir), Arc::clone(&desk))?;
     if let Some(address) = &config.process.metrics {
         control::serve_metrics(address, desk).await?;
     }
+    let serve = move || match adopts {
+        true => session::adopt(mounted, adapter, &device),
+        // The kernel's INIT is answered by this very process.
+        false => session::serve(mounted, adapter, &device),
+    };
+    let session = tokio::task::spawn_blocking(serve).await.map_err(|error| Failure::new(&error))??;
+    std::env::set_current_dir("/")?;
     keeper.send(&Report::Serving, &[])?;
     Ok(Started { session, served: opened.served, control, gate: opened.gate })
 }

@@ -1,5 +1,6 @@
 //! The records of the log and their bytes: length, CRC-32C, then the record in the format of postcard.
 
+use super::time::Time;
 use crate::inode::Stamp;
 use crate::meta::Posix;
 use crate::store::{ETag, Headers, Version};
@@ -69,7 +70,7 @@ pub enum Record {
         /// The inode.
         ino: u64,
         /// When.
-        at: SystemTime,
+        at: Time,
     },
     /// Bytes of a staged layer that were written through tarn.
     Dirty {
@@ -136,7 +137,7 @@ pub enum NodeRecord {
     /// A directory; `touched` says when its entries changed here.
     Directory {
         /// Later than its marker says.
-        touched: Option<SystemTime>,
+        touched: Option<Time>,
     },
     /// A file, a symbolic link or a special file.
     File(Box<FileRecord>),
@@ -211,6 +212,7 @@ pub struct OverlayRecord {
 pub struct VersionRecord {
     etag: String,
     size: u64,
+    #[serde(with = "super::time")]
     last_modified: SystemTime,
     version_id: Option<String>,
 }

@@ -11,7 +11,7 @@ use crate::inode::{
 use crate::meta::acl::{self, Maker};
 use crate::meta::{self, Attributes, Kind, Posix};
 use crate::name::Name;
-use crate::session_log::Record;
+use crate::session_log::{Record, time::Time};
 use crate::store::{Condition, ErrorKind, Headers};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -246,7 +246,7 @@ impl Vfs {
         {
             let at = clock::now();
             directory.state.lock().touch(at);
-            self.log.note(|| Record::Touched { ino: ino.0, at });
+            self.log.note(|| Record::Touched { ino: ino.0, at: Time(at) });
         }
     }
 }

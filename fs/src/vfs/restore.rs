@@ -77,7 +77,7 @@ impl Vfs {
                 let posix = self.options.defaults.directory(clock::now());
                 let directory = Directory::new(posix, Headers::default(), Marker::Unknown, clock::instant());
                 if let Some(at) = touched {
-                    directory.state.lock().touch(*at);
+                    directory.state.lock().touch(at.0);
                 }
                 Node::Directory(Box::new(directory))
             }
