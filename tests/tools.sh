@@ -8,6 +8,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+csi_sanity_version=v5.6.0
+helm_version=v3.22.0
 minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 fsx_version=0.3.2
 pjdfstest_version=0.2.2
@@ -80,9 +82,11 @@ demo)
 test)
     rust
     debian fusermount3=fuse3 fio=fio rsync=rsync zip=zip unzip=unzip sqlite3=sqlite3 git=git \
-        setfattr=attr python3=python3 strace=strace mkfs.ext4=e2fsprogs setpriv=util-linux \
+        setfattr=attr python3=python3 strace=strace mkfs.ext4=e2fsprogs setpriv=util-linux mkfs.xfs=xfsprogs \
         stress-ng=stress-ng vim=vim
     python_venv
+    go_tool csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "$csi_sanity_version"
+    go_tool helm helm.sh/helm/v3/cmd/helm "$helm_version"
     go_tool minio github.com/minio/minio "$minio_version"
     cargo_tool fsx "$fsx_version"
     cargo_tool pjdfstest "$pjdfstest_version"

@@ -68,14 +68,6 @@ pub enum Error {
         /// The file's length.
         actual: u64,
     },
-    /// The label of a staged file could not be written as JSON.
-    #[error("label of {}", path.display())]
-    Label {
-        /// The label file.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
 }
 
 impl Error {
@@ -92,7 +84,7 @@ impl Error {
             Self::BlockLength { .. } | Self::OutOfRange { .. } => {
                 Some(rustix::io::Errno::INVAL.raw_os_error())
             }
-            Self::NotWhole { .. } | Self::StagedLength { .. } | Self::Label { .. } => None,
+            Self::NotWhole { .. } | Self::StagedLength { .. } => None,
         }
     }
 

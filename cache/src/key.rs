@@ -11,8 +11,7 @@ use std::sync::Arc;
 pub const BLOCK_SIZE: u64 = 256 * 1024;
 
 /// A bucket on a server. The caller chooses the text, so that two buckets never share it (endpoint and name).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct BucketId(Arc<str>);
 
 impl BucketId {
@@ -24,18 +23,6 @@ impl BucketId {
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
-    }
-}
-
-impl From<String> for BucketId {
-    fn from(id: String) -> Self {
-        Self::new(&id)
-    }
-}
-
-impl From<BucketId> for String {
-    fn from(id: BucketId) -> Self {
-        id.as_str().to_owned()
     }
 }
 

@@ -209,6 +209,19 @@ impl Object {
         self.id.range().blocks().filter(damaged).count() as u64
     }
 
+    /// Makes every block that this boot trusts a missing one: what is here is not the object.
+    pub fn discard_blocks(&self) {
+        let Some(place) = &self.place else { return };
+        self.verified_below.store(0, Ordering::Release);
+        for block in
+            self.id.range().blocks().filter(|block| place.map.withdraw(*block, place.map.current_tag()))
+        {
+            self.store.budget.adjust(0, on_disk(block.range(self.id.size()).len()));
+            self.store.counters.bad_blocks.one();
+        }
+        tracing::warn!(path = %place.path.display(), "a local copy is unusable");
+    }
+
     pub(crate) fn place(&self) -> Option<&Place> {
         self.place.as_ref()
     }
@@ -269,9 +282,7 @@ impl Object {
         if place.data.metadata()?.len() == self.id.size() {
             return Ok(());
         }
-        for block in self.id.range().blocks() {
-            self.drop_block(place, block, place.map.current_tag(), None);
-        }
+        self.discard_blocks();
         place.data.set_len(self.id.size())
     }
 

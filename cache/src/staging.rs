@@ -1,18 +1,19 @@
 //! Staged files: bytes that the bucket does not have yet.
 //!
-//! Two files each, `<name>.data` and `<name>.label`. The label says what the bytes are to become; its owner holds
-//! an exclusive lock on it, so that the files of a dead process can be told from those of a live one.
+//! Two files each, `<name>.data` and `<name>.label`. The label carries the owner's record of the file; its owner
+//! holds an exclusive lock on it, so that the files of a dead process can be told from those of a live one.
 //!
 //! Invariants: the label appears locked and before the data, and goes after it. Nothing here is evicted.
 //! A staged file is removed when its owner drops it, and by nobody else.
 //!
-//! What it does not do: no fsync and no record of what is dirty; both belong to the caller's journal.
+//! What it does not do: no fsync, and no look into the record; both belong to the caller's journal.
 
+mod label;
 mod orphan;
 mod slot;
 
 pub use orphan::OrphanStaged;
-pub(crate) use orphan::{adopt, list_orphans};
+pub(crate) use orphan::{find_orphan, list_orphans};
 pub(crate) use slot::Slot;
 
 use crate::error::{Error, Result};
@@ -26,15 +27,13 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// What a staged file is to become.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// What a staged file is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StagedLabel {
     /// The bucket.
     pub bucket: BucketId,
-    /// The key.
-    pub key: String,
-    /// Entity tag and size of the version it is based on; `None` for a new object.
-    pub base: Option<(String, u64)>,
+    /// What its owner, or whoever comes after it, must know of the file. Not interpreted here.
+    pub record: Vec<u8>,
 }
 
 /// Which blocks of a staged file are kept as a clean object.
@@ -71,7 +70,7 @@ impl Staged {
         self.slot.path()
     }
 
-    /// Its name in the store, by which [`Store::adopt`] finds it after a kill.
+    /// Its name in the store, by which [`Store::orphan`] finds it after a kill.
     pub fn name(&self) -> &str {
         self.slot.name()
     }
@@ -81,9 +80,9 @@ impl Staged {
         self.slot.open_data(access)
     }
 
-    /// Says anew what it is to become.
+    /// Replaces the label.
     pub fn relabel(&self, label: &StagedLabel) -> Result<()> {
-        self.slot.relabel(label)
+        self.slot.relabel(label, self.slot.store().boot.tag())
     }
 
     /// Removes it, as dropping it does.

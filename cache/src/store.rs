@@ -12,7 +12,7 @@ pub(crate) mod shelf;
 
 use crate::error::{Error, Result};
 use crate::evict::Budget;
-use crate::key::{ObjectId, ObjectName};
+use crate::key::{BucketId, ObjectId, ObjectName};
 use crate::object::map::{Boot, Map};
 use crate::object::{Object, on_disk};
 use crate::staging::{self, OrphanStaged, Slot, Staged, StagedLabel};
@@ -189,12 +189,17 @@ impl Store {
     /// Lists the staged files whose owner is gone. Each is locked while its [`OrphanStaged`] lives, so that no
     /// two processes recover the same one. They are never removed by themselves.
     pub fn orphans(self: &Arc<Self>) -> Result<Vec<OrphanStaged>> {
-        staging::list_orphans(self)
+        staging::list_orphans(self, None)
     }
 
-    /// Takes over the staged file `name` of an owner that was killed; `None` if it is not there any more.
-    pub fn adopt(self: &Arc<Self>, name: &str) -> Result<Option<Staged>> {
-        staging::adopt(self, name)
+    /// The same, of one bucket, and those whose bucket cannot be read.
+    pub fn orphans_of(self: &Arc<Self>, bucket: &BucketId) -> Result<Vec<OrphanStaged>> {
+        staging::list_orphans(self, Some(bucket))
+    }
+
+    /// The staged file `name` of an owner that was killed; `None` if it is not there any more.
+    pub fn orphan(self: &Arc<Self>, name: &str) -> Result<Option<OrphanStaged>> {
+        staging::find_orphan(self, name)
     }
 
     /// What happened so far.

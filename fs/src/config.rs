@@ -75,6 +75,8 @@ pub struct StoreSettings {
     pub max_requests: usize,
     /// Limit of one attempt of a request.
     pub request_timeout: Duration,
+    /// Find out at the first mount what the server enforces.
+    pub probe: bool,
 }
 
 /// Who encrypts new objects.
@@ -140,8 +142,27 @@ pub struct FileSettings {
     pub no_exec: bool,
     /// The kernel may serve local files by itself.
     pub passthrough: bool,
+    /// Every byte is compared with a checksum before it is used, where the object has some; one of
+    /// [`table::VERIFIES`].
+    pub always_checked: bool,
     /// Bytes buffered in memory.
     pub memory_limit: u64,
+    /// When a close is answered; one of [`table::COMMITS`].
+    pub commit: Commit,
+}
+
+/// When a close is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Commit {
+    /// When the bucket has the file.
+    Close,
+    /// When the journal has it.
+    Async {
+        /// Bytes that may wait for their upload.
+        max_bytes: u64,
+        /// How long a file may wait.
+        max_age: Duration,
+    },
 }
 
 /// The serving process.
@@ -228,6 +249,7 @@ fn store(reader: &Reader<'_>) -> Result<StoreSettings, Error> {
             Duration::from_secs(30),
             Duration::from_secs(1),
         )?,
+        probe: reader.word("probe", table::PROBES)?.unwrap_or("auto") == "auto",
     })
 }
 
@@ -269,7 +291,6 @@ fn cache(reader: &Reader<'_>, caller: &Caller) -> Result<CacheSettings, Error> {
 
 fn files(reader: &Reader<'_>, caller: &Caller) -> Result<FileSettings, Error> {
     let umask = reader.mode("umask")?.unwrap_or(0o022);
-    reader.word("commit", table::COMMITS)?;
     Ok(FileSettings {
         uid: reader.number("uid")?.unwrap_or(caller.uid),
         gid: reader.number("gid")?.unwrap_or(caller.gid),
@@ -281,8 +302,22 @@ fn files(reader: &Reader<'_>, caller: &Caller) -> Result<FileSettings, Error> {
         allow_other: reader.switch("allow-other")?,
         no_exec: reader.switch("no-exec")?,
         passthrough: reader.word("passthrough", table::PASSTHROUGHS)?.unwrap_or("auto") == "auto",
+        always_checked: reader.word("verify", table::VERIFIES)? == Some("always"),
         memory_limit: reader.size_in("memory-limit", 128 << 20, MEMORY_MIN..=1 << 40, "32MiB to 1TiB")?,
+        commit: commit(reader)?,
     })
+}
+
+fn commit(reader: &Reader<'_>) -> Result<Commit, Error> {
+    let max_bytes = reader.size_in("backlog-size", 1 << 30, 0..=1 << 50, "0 to 1PiB")?;
+    let max_age = reader.time_from("backlog-age", Duration::from_secs(60), Duration::ZERO)?;
+    if reader.word("commit", table::COMMITS)? == Some("async") {
+        return Ok(Commit::Async { max_bytes, max_age });
+    }
+    match ["backlog-size", "backlog-age"].into_iter().find(|name| reader.is_given(name)) {
+        Some(name) => Err(Error::Contradiction(format!("{name} needs commit=async"))),
+        None => Ok(Commit::Close),
+    }
 }
 
 fn process(reader: &Reader<'_>) -> Result<ProcessSettings, Error> {

@@ -11,8 +11,7 @@ mod record;
 mod table;
 
 pub use file::{
-    Committed, Content, File, FileState, Handles, Origin, Overlay, RemoteFile, Serving, Stage, StagedFile,
-    Stamp,
+    Committed, Content, File, FileState, Handles, Origin, Overlay, RemoteFile, Serving, Stage, Stamp,
 };
 pub use listing::{Child, LISTING_MAX_ENTRIES, Listing};
 pub use table::{Place, Table};

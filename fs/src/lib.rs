@@ -1,7 +1,7 @@
 //! The file system of tarn: S3 and MinIO buckets as POSIX paths.
 //!
 //! Layers, top to bottom; an item may use only what stands below it:
-//! `main, cli` / `mount, keeper, control, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write, session_log` /
+//! `main, cli` / `mount, keeper, control, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write, journal, session_log` /
 //! `store, embedded` / `error, config, spec, clock, telemetry` / `name`. `tests/tidy.rs` checks the `use crate::` lines
 //! against this list.
 
@@ -15,6 +15,7 @@ pub mod embedded;
 pub mod error;
 pub mod fuse;
 pub mod inode;
+pub mod journal;
 pub mod keeper;
 pub mod meta;
 pub mod mount;

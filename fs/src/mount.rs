@@ -5,6 +5,7 @@
 
 pub mod background;
 pub mod checks;
+pub mod guard;
 mod heap;
 pub mod open;
 pub mod record;

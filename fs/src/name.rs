@@ -2,7 +2,7 @@
 //! the other. Pure; nothing here does I/O.
 //!
 //! Invariants: a [`Key`] is never empty and at most 1,024 bytes of UTF-8 (S3 user guide, "Naming Amazon S3
-//! objects"). A [`Name`] is one path component: 1 to 255 bytes without `/` and NUL, never `.` or `..`.
+//! objects"). A [`Name`] is one path component: 1 to 1,024 bytes without `/` and NUL, never `.` or `..`.
 //! A [`Prefix`] is empty (the whole bucket) or ends in `/`.
 
 mod rule;
@@ -16,8 +16,11 @@ use std::sync::Arc;
 
 /// The longest key S3 takes, in bytes.
 pub const KEY_MAX: usize = 1024;
-/// The longest file name Linux takes, in bytes (`NAME_MAX`).
+/// The longest file name that is made here, in bytes (`NAME_MAX`): what programs expect and servers take.
 pub const NAME_MAX: usize = 255;
+/// The longest file name that the kernel takes from a FUSE file system, in bytes (`FUSE_NAME_LOW_MAX`): keys of other
+/// clients may have such components.
+pub const SHOWN_MAX: usize = 1024;
 
 /// Why a name was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -25,14 +28,29 @@ pub enum NameError {
     /// Empty, or a component that no file can have.
     #[error("not a file name")]
     Invalid,
-    /// Over [`NAME_MAX`] or [`KEY_MAX`].
+    /// Over [`SHOWN_MAX`] or [`KEY_MAX`], or over [`NAME_MAX`] for what is to be made.
     #[error("name too long")]
     TooLong,
 }
 
 /// The full name of one object in its bucket.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Key(Arc<str>);
+
+impl TryFrom<String> for Key {
+    type Error = NameError;
+
+    fn try_from(key: String) -> Result<Self, NameError> {
+        Self::parse(&key)
+    }
+}
+
+impl From<Key> for String {
+    fn from(key: Key) -> Self {
+        key.as_str().to_owned()
+    }
+}
 
 impl Key {
     /// Takes a key as a server or a user gave it.
@@ -134,10 +152,15 @@ pub enum Role {
 }
 
 impl Name {
+    /// Takes the name of what is to be made.
+    pub fn to_make(name: &OsStr) -> Result<Self, NameError> {
+        Self::parse(name).and_then(|name| if name.is_long() { Err(NameError::TooLong) } else { Ok(name) })
+    }
+
     /// Takes a component as the kernel gave it.
     pub fn parse(name: &OsStr) -> Result<Self, NameError> {
         let text = name.as_bytes();
-        if text.len() > NAME_MAX {
+        if text.len() > SHOWN_MAX {
             return Err(NameError::TooLong);
         }
         let own = text == BESIDE.as_bytes();
@@ -154,7 +177,7 @@ impl Name {
     /// The name that shows a component of a key.
     pub fn of(component: &str) -> Result<Self, NameError> {
         let shown = rule::shown(component);
-        if shown.len() > NAME_MAX { Err(NameError::TooLong) } else { Ok(Self(shown.as_ref().into())) }
+        if shown.len() > SHOWN_MAX { Err(NameError::TooLong) } else { Ok(Self(shown.as_ref().into())) }
     }
 
     /// The name of the directory's own object.
@@ -170,6 +193,11 @@ impl Name {
     /// The bytes that programs see.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Whether it is longer than what may be made.
+    pub fn is_long(&self) -> bool {
+        self.0.len() > NAME_MAX
     }
 
     /// What it stands for.
@@ -240,8 +268,10 @@ mod tests {
         for bad in ["", ".", "..", "a/b", "a\0b"] {
             assert_eq!(Name::parse(OsStr::new(bad)), Err(NameError::Invalid), "{bad:?}");
         }
-        assert_eq!(Name::parse(OsStr::new(&"x".repeat(256))), Err(NameError::TooLong));
-        assert!(Name::parse(OsStr::new(&"x".repeat(255))).is_ok());
+        assert_eq!(Name::parse(OsStr::new(&"x".repeat(1025))), Err(NameError::TooLong));
+        assert!(Name::parse(OsStr::new(&"x".repeat(1024))).is_ok());
+        assert_eq!(Name::to_make(OsStr::new(&"x".repeat(256))), Err(NameError::TooLong));
+        assert!(Name::to_make(OsStr::new(&"x".repeat(255))).is_ok());
     }
 
     #[test]

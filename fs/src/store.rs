@@ -30,14 +30,27 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// What every operation returns.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// An object's entity tag as the server gave it, without the quotes. Compared, never interpreted.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(from = "String", into = "String")]
 pub struct ETag(Arc<str>);
+
+impl From<String> for ETag {
+    fn from(tag: String) -> Self {
+        Self::new(&tag)
+    }
+}
+
+impl From<ETag> for String {
+    fn from(tag: ETag) -> Self {
+        tag.as_str().to_owned()
+    }
+}
 
 impl ETag {
     /// Takes a tag with or without its quotes.
@@ -102,19 +115,25 @@ pub struct ObjectInfo {
     pub crc64nvme: Option<u64>,
 }
 
-/// What is to be read.
-#[derive(Debug, Clone)]
+/// What is to be read; by default the whole object in one answer.
+#[derive(Debug, Clone, Default)]
 pub struct GetRequest {
     /// The bytes wanted, never empty; `None` reads the whole object in one answer.
     pub range: Option<Range<u64>>,
     /// Answer only from this version ([`ErrorKind::Precondition`] otherwise).
     pub if_match: Option<ETag>,
+    /// The range is this part of the upload that made the object: asked for by its number (`partNumber`), it comes
+    /// with its own checksum. [`ErrorKind::Unsupported`] if the object's parts lie elsewhere.
+    pub part: Option<u16>,
 }
 
 /// A body under way. Its chunks add up to exactly the length asked for, or the stream ends in an error.
 pub struct GetResponse {
     /// What the answer's headers say of the object; `version.size` is the whole object's.
     pub info: ObjectInfo,
+    /// The body has a checksum: the stream ends in [`ErrorKind::Corrupt`] if its bytes are not those that were
+    /// stored.
+    pub checked: bool,
     /// The bytes, in order.
     pub body: BoxStream<'static, Result<Bytes>>,
 }
@@ -216,6 +235,41 @@ pub struct Upload {
     pub id: String,
 }
 
+/// Which multipart uploads are to be dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Abandoned {
+    /// This one.
+    Upload(Upload),
+    /// The one that was asked for, and whose id never arrived: those of this key that were begun about then and have
+    /// no part. One of another client in the same moment may be hit; tarn begins anew when an upload is gone.
+    Asked {
+        /// The key.
+        key: Key,
+        /// When it was asked for.
+        at: SystemTime,
+    },
+}
+
+impl Abandoned {
+    /// How far the clocks of a node and a store may differ.
+    const SKEW: Duration = Duration::from_secs(5);
+    /// For how long a request may have been under way.
+    const UNDER_WAY: Duration = Duration::from_secs(120);
+
+    /// The key it is about.
+    pub fn key(&self) -> &Key {
+        match self {
+            Self::Upload(upload) => &upload.key,
+            Self::Asked { key, .. } => key,
+        }
+    }
+
+    /// Whether an upload that was begun then may be the one that was asked for at `at`.
+    fn is_about(at: SystemTime, begun: SystemTime) -> bool {
+        begun + Self::SKEW >= at && begun <= at + Self::SKEW + Self::UNDER_WAY
+    }
+}
+
 /// How the parts of an upload will be made. Some servers take copied parts only into uploads without a checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PartKinds {
@@ -300,6 +354,7 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// still pending: abort it.
     async fn complete_upload(&self, request: CompleteRequest) -> Result<Version>;
 
-    /// Drops an upload and its parts (`AbortMultipartUpload`); one that is gone is dropped.
-    async fn abort_upload(&self, upload: &Upload) -> Result<()>;
+    /// Drops an upload and its parts (`AbortMultipartUpload`, found by `ListMultipartUploads` if need be); one that
+    /// is gone is dropped.
+    async fn abort_upload(&self, abandoned: &Abandoned) -> Result<()>;
 }

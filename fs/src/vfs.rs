@@ -3,14 +3,17 @@
 //! Invariants:
 //! - A handle reads one version of its object. A changed object gets a new inode; the old one is read from the
 //!   local store, or answers [`Error::Stale`], and is never a mix of two versions.
-//! - Nothing is acknowledged by flush, fsync or a change of the tree before the store has confirmed it.
+//! - Nothing is acknowledged by flush, fsync or a change of the tree before the store has confirmed it, or, of a
+//!   flush with [`Commit::Async`], before the journal has it.
 //! - An error of the store is an error here; "no such file" only comes from a definite answer.
 
 mod attr;
+mod backlog;
 mod beside;
 mod call;
 mod change;
 mod commit;
+mod conflict;
 mod copy;
 mod describe;
 mod entries;
@@ -18,11 +21,13 @@ mod exchange;
 mod handle;
 mod local;
 mod lookup;
+mod moves;
 mod open;
 mod overview;
 mod read;
 mod readdir;
 mod recall;
+mod recover;
 mod remove;
 mod rename;
 mod rename_dir;
@@ -30,10 +35,12 @@ mod restore;
 mod settle;
 mod space;
 mod stage;
+mod upload;
 mod write;
 mod xattr;
 
 pub use attr::SetAttr;
+pub use backlog::Commit;
 pub use call::Call;
 pub use handle::{DirHandle, FileHandle, Handle};
 pub use local::{CopyAction, LocalCopy};
@@ -41,6 +48,7 @@ pub use lookup::Entry;
 pub use open::{OpenFlags, Opened, Serve};
 pub use overview::{Conflict, Overview};
 pub use readdir::{DirEntry, EntryKind, Lookups};
+pub use recover::Recovered;
 pub use rename::RenameMode;
 pub use settle::DrainReport;
 pub use space::{Allocate, Seek, Space};
@@ -49,18 +57,20 @@ pub use xattr::XattrMode;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Directory, Ino, Inode, Marker, Node, Table};
+use crate::journal::{self, Record};
 use crate::meta::Defaults;
 use crate::name::Prefix;
 use crate::read::{Fetcher, FetcherOptions};
-use crate::session_log::{Record, SessionLog};
+use crate::session_log::{self, SessionLog};
 use crate::store::{Headers, ObjectStore};
 use crate::write::Uploader;
+use backlog::Backlog;
 use call::Earlier;
 use handle::HandleTable;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use tarn_cache::{BucketId, ObjectId, StagedLabel, Store as Cache};
+use tarn_cache::{BLOCK_SIZE, BucketId, ObjectId, StagedLabel, Store as Cache};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +96,8 @@ pub struct Options {
     pub attr_ttl: Duration,
     /// Bytes of a part of an upload; also the largest file sent in one PUT.
     pub part_size: u64,
+    /// Fetch whole parts even for random reads, so that every byte is compared with a checksum first.
+    pub always_checked: bool,
     /// Bytes of buffers for transfers.
     pub memory_limit: u64,
     /// Requests under way at once.
@@ -93,6 +105,8 @@ pub struct Options {
     /// For how long an object must not have changed before its attributes are noted. `Last-Modified` has whole
     /// seconds: within that and the clocks' difference two states of an object look alike.
     pub note_after: Duration,
+    /// When a close is answered.
+    pub commit: Commit,
     /// This machine's name, for the names of conflict copies.
     pub host: String,
 }
@@ -126,6 +140,7 @@ pub struct Vfs {
     handles: HandleTable,
     fetcher: Fetcher,
     uploader: Uploader,
+    backlog: Backlog,
     /// Held for reading by whatever uses a key, for writing by the rename of a directory.
     namespace: tokio::sync::RwLock<()>,
     conflicts: AtomicU64,
@@ -143,7 +158,9 @@ const WINDOW_MAX: u64 = 64 << 20;
 impl Vfs {
     /// Puts a mount together; asks the store nothing.
     pub fn new(parts: VfsParts) -> Arc<Self> {
-        let VfsParts { store, cache, bucket, options, runtime, log } = parts;
+        let VfsParts { store, cache, bucket, mut options, runtime, log } = parts;
+        // Checksums are kept by block: a part is made of whole ones.
+        options.part_size = options.part_size.next_multiple_of(BLOCK_SIZE);
         let posix = options.defaults.directory(clock::now());
         // The root of a bucket has no marker; that of a prefix is asked when the kernel first looks.
         let marker = options.prefix.marker().map_or(Marker::Present, |_| Marker::Unknown);
@@ -154,11 +171,17 @@ impl Vfs {
             log.clone(),
         );
         let window_max = WINDOW_MAX.min(options.memory_limit / 2).max(options.part_size);
-        let fetch = FetcherOptions { unit: WHOLE_MAX, window_max };
+        let fetch = FetcherOptions {
+            unit: WHOLE_MAX,
+            window_max,
+            always_checked: options.always_checked,
+            held_max: options.memory_limit / 2,
+        };
         let parallel = options.max_requests.clamp(1, 16);
         Arc::new(Self {
             fetcher: Fetcher::new(Arc::clone(&store), runtime.clone(), fetch),
             uploader: Uploader::new(Arc::clone(&store), options.memory_limit / 2, parallel),
+            backlog: Backlog::new(parallel),
             table,
             handles: HandleTable::default(),
             namespace: tokio::sync::RwLock::new(()),
@@ -192,7 +215,8 @@ impl Vfs {
     /// Notes what a file is now.
     fn note(&self, inode: &Inode) {
         if let Some(file) = inode.file() {
-            self.log.note(|| Record::File { ino: inode.ino.0, file: Box::new(file.state.lock().record()) });
+            let record = || Box::new(file.state.lock().record());
+            self.log.note(|| session_log::Record::File { ino: inode.ino.0, file: record() });
         }
     }
 
@@ -204,9 +228,9 @@ impl Vfs {
         ObjectId::new(self.bucket.clone(), key.as_str(), version.etag.as_str(), version.size)
     }
 
-    fn label(&self, key: &crate::name::Key, base: Option<&crate::store::Version>) -> StagedLabel {
-        let base = base.map(|version| (version.etag.as_str().to_owned(), version.size));
-        StagedLabel { bucket: self.bucket.clone(), key: key.as_str().to_owned(), base }
+    /// The label of a staged file.
+    fn label(&self, record: &Record) -> StagedLabel {
+        journal::Entry::File(Box::new(record.clone())).label(&self.bucket)
     }
 }
 

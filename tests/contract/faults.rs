@@ -69,7 +69,7 @@ async fn setup_with(rules: Vec<Rule>, sse: Sse) -> Setup {
 
 impl Setup {
     async fn read(&self, range: Option<Range<u64>>) -> tarn_fs::store::Result<Bytes> {
-        let request = GetRequest { range, if_match: Some(self.version.etag.clone()) };
+        let request = GetRequest { range, if_match: Some(self.version.etag.clone()), part: None };
         let mut answer = self.store.get(&self.key, request).await?;
         let mut body = Vec::new();
         while let Some(chunk) = answer.body.next().await {
@@ -148,7 +148,7 @@ async fn a_wrong_answer_is_never_data() {
 #[tokio::test]
 async fn a_body_with_a_wrong_checksum_is_never_complete() {
     let setup = setup(vec![Rule::first(Kind::Get, Fault::Flip(SIZE as usize - 1))]).await;
-    let request = GetRequest { range: None, if_match: None };
+    let request = GetRequest::default();
     let mut answer = setup.store.get(&setup.key, request).await.expect("headers");
     let mut received = 0;
     let error = loop {

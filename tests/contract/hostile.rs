@@ -80,7 +80,7 @@ async fn odd_keys_are_asked_for_as_they_are() {
         let key = Key::parse(key).expect("short");
         let info = store.head(&key).await.expect(listed);
         assert_eq!(info.version.size, listed.len() as u64, "{listed}");
-        let whole = GetRequest { range: None, if_match: None };
+        let whole = GetRequest::default();
         assert_eq!(store.get(&key, whole).await.expect(listed).info.version.size, listed.len() as u64);
     }
     let missing = store.head(&Key::parse("lead").expect("short")).await.expect_err("another key");

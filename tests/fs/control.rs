@@ -21,6 +21,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     local_copies_are_warmed_counted_and_dropped,
     a_flipped_bit_in_the_cache_is_found_and_healed,
     the_log_level_changes,
+    the_server_is_tried_out_at_the_first_mount,
     only_the_owner_and_root_are_answered,
     metrics_are_served_when_asked_for,
     what_is_no_mount_is_named,
@@ -163,6 +164,25 @@ fn the_log_level_changes(subject: &Subject<'_>) {
         run::run(mount::tarn().unwrap().arg("log-level").arg(subject.root()).arg("loud"), CHANGE_LIMIT)
             .unwrap();
     assert_eq!(wrong.status.code(), Some(2));
+}
+
+fn the_server_is_tried_out_at_the_first_mount(subject: &Subject<'_>) {
+    assert_eq!(status(subject)["guard"]["holds"], false);
+    subject.take_mount().unmount().unwrap();
+    let mut plan = subject.plan().clone();
+    plan.probe = "auto";
+    let first = plan.mount().unwrap();
+    assert_eq!(status(subject)["guard"]["holds"], true, "MinIO honours what a commit rests on");
+    let calls = |status: &Value| status["store_calls"].as_array().unwrap().len();
+    assert!(calls(&status(subject)) > 4);
+    assert!(fs::read_dir(subject.root()).unwrap().next().is_none(), "nothing of the trial is left");
+    first.unmount().unwrap();
+    let second = plan.mount().unwrap();
+    let status = status(subject);
+    assert_eq!(status["guard"]["holds"], true);
+    assert!(calls(&status) <= 2, "it is not tried again: {status}");
+    second.unmount().unwrap();
+    subject.mount_again().unwrap();
 }
 
 fn only_the_owner_and_root_are_answered(subject: &Subject<'_>) {

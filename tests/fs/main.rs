@@ -18,6 +18,7 @@ mod permissions;
 mod rename;
 mod size;
 mod sync;
+mod verify;
 mod write;
 
 use std::process::ExitCode;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             size::ALL,
             sync::ALL,
             sync::TARN,
+            verify::ALL,
             write::ALL,
         ],
     )

@@ -29,6 +29,7 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     names_that_the_server_refuses_are_refused_at_once,
     an_object_beside_a_directory_has_a_mark,
     a_tree_of_odd_keys_is_written_renamed_and_removed,
+    a_component_over_255_bytes_is_reached_and_not_made,
     the_bytes_of_a_marker_are_a_file_in_its_directory,
     a_hostile_listing_hides_nothing,
     a_path_over_the_key_limit_is_refused,
@@ -210,6 +211,39 @@ fn a_tree_of_odd_keys_is_written_renamed_and_removed(subject: &Subject<'_>) {
         }
         assert_eq!(bucket.get("moved//nul\0").unwrap(), b"%:nul%00");
         fs::remove_dir_all(&moved).unwrap();
+        mount.unmount().unwrap();
+        assert_eq!(bucket.keys().unwrap(), [""; 0]);
+    });
+}
+
+fn a_component_over_255_bytes_is_reached_and_not_made(subject: &Subject<'_>) {
+    on_a_server_of_any_key(subject, |mounted, bucket| {
+        let (file, directory, other) = ("f".repeat(600), "d".repeat(300), "o".repeat(256));
+        bucket.put(&format!("{directory}/{file}"), b"far").unwrap();
+        bucket.put(&file, b"near").unwrap();
+        let mount = mounted();
+        let root = mount.dir();
+        assert_eq!(names_in(root), [directory.clone(), file.clone()]);
+        assert_eq!(names_in(&root.join(&directory)), [file.clone()]);
+        assert_eq!(fs::read(root.join(&directory).join(&file)).unwrap(), b"far");
+        fs::write(root.join(&file), b"written in place").unwrap();
+        fs::set_permissions(root.join(&file), fs::Permissions::from_mode(0o600)).unwrap();
+        for refused in [
+            fs::write(root.join(&other), b"").unwrap_err(),
+            fs::create_dir(root.join(&other)).unwrap_err(),
+            symlink("target", root.join(&other)).unwrap_err(),
+            fs::rename(root.join(&file), root.join(&other)).unwrap_err(),
+            fs::metadata(root.join(&other)).unwrap_err(),
+            fs::remove_file(root.join(&other)).unwrap_err(),
+        ] {
+            assert_eq!(refused.raw_os_error(), Some(Errno::NAMETOOLONG.raw_os_error()));
+        }
+        fs::rename(root.join(&file), root.join("short")).unwrap();
+        assert_eq!(bucket.get("short").unwrap(), b"written in place");
+        fs::rename(root.join(&directory), root.join("tree")).unwrap();
+        assert_eq!(bucket.get(&format!("tree/{file}")).unwrap(), b"far");
+        fs::remove_dir_all(root.join("tree")).unwrap();
+        fs::remove_file(root.join("short")).unwrap();
         mount.unmount().unwrap();
         assert_eq!(bucket.keys().unwrap(), [""; 0]);
     });

@@ -6,12 +6,14 @@
 //! - [`suite`] runs behaviours on every kind of [`subject`]: a plain local directory as the control, a mount with
 //!   passthrough, and a mount without it. What holds on the local directory must hold on the mounts.
 //! - [`server`] is a MinIO of this test run; [`foreign`] is a second, unrelated client of it (boto3).
+//! - [`csi`] runs the `tarn-csi` binary.
 //! - [`mount`] runs the `tarn` binary; [`tree`] compares what a mount shows with what the bucket holds.
 //! - [`run`] and [`wait`] start programs and wait for events. Everything has a deadline; nothing sleeps.
 //!
-//! Outside of [`contract`] it uses tarn only through its command line and the kernel, never as a library.
+//! Outside of [`contract`] it uses tarn only through its command line, its protocols and the kernel, never as a library.
 
 pub mod contract;
+pub mod csi;
 pub mod data;
 pub mod disk;
 pub mod faulty;

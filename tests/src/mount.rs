@@ -29,6 +29,8 @@ pub struct MountPlan {
     pub cache: PathBuf,
     /// Access key and secret.
     pub credentials: (String, String),
+    /// Whether the server is tried out first; off, for every test has a bucket of its own.
+    pub probe: &'static str,
     /// Further options.
     pub options: Vec<String>,
     /// Kill the processes after this long.
@@ -46,6 +48,7 @@ impl MountPlan {
             endpoint: server.endpoint(),
             cache: cache.to_owned(),
             credentials: (ACCESS_KEY.to_owned(), SECRET_KEY.to_owned()),
+            probe: "off",
             options: Vec::new(),
             limit: Duration::from_secs(120),
             failpoint: None,
@@ -65,7 +68,7 @@ impl MountPlan {
             .arg("mount")
             .arg(format!("s3://{}", self.source))
             .arg(&self.dir)
-            .args(["--endpoint", &self.endpoint, "--cache-dir"])
+            .args(["--endpoint", &self.endpoint, "--probe", self.probe, "--cache-dir"])
             .arg(&self.cache)
             .args(&self.options)
             .env("AWS_ACCESS_KEY_ID", &self.credentials.0)

@@ -19,16 +19,21 @@ pub fn tool(path: &str) -> Result<PathBuf> {
 
 /// The `tarn` binary: `$TARN_BIN`, or the one that was built beside this test program.
 pub fn tarn() -> Result<PathBuf> {
-    if let Some(path) = std::env::var_os("TARN_BIN") {
-        return Ok(path.into());
+    match std::env::var_os("TARN_BIN") {
+        Some(path) => Ok(path.into()),
+        None => program("tarn"),
     }
+}
+
+/// A binary of this workspace that was built beside this test program.
+pub fn program(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe().context("path of the test program")?;
     let profile = test.parent().and_then(Path::parent).context("the test program is in target/*/deps")?;
-    let tarn = profile.join("tarn");
-    if !tarn.exists() {
-        bail!("{} is missing: run `cargo build --workspace`, or set TARN_BIN", tarn.display());
+    let program = profile.join(name);
+    if !program.exists() {
+        bail!("{} is missing: run `cargo build --workspace`", program.display());
     }
-    Ok(tarn)
+    Ok(program)
 }
 
 /// Whether the long versions of the tests are wanted (`TARN_FULL=1`).

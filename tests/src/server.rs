@@ -46,20 +46,26 @@ enum Transport {
 impl Server {
     /// Starts a server on a disk of its own, if this user can mount one, and waits until it is ready.
     pub fn start() -> Result<Self> {
-        Self::start_on(if disk::is_root() { Some(Disk::new(DISK_MIB)?) } else { None }, Transport::Plain)
+        let disk = if disk::is_root() { Some(Disk::new(DISK_MIB)?) } else { None };
+        Self::start_on(disk, Transport::Plain, &[])
     }
 
     /// Starts a server whose data lies in a temporary folder, for tests that store little.
     pub fn start_small() -> Result<Self> {
-        Self::start_on(None, Transport::Plain)
+        Self::start_on(None, Transport::Plain, &[])
     }
 
     /// The same, speaking TLS; [`Server::ca`] is what its clients must trust.
     pub fn start_tls() -> Result<Self> {
-        Self::start_on(None, Transport::Tls)
+        Self::start_on(None, Transport::Tls, &[])
     }
 
-    fn start_on(disk: Option<Disk>, transport: Transport) -> Result<Self> {
+    /// The same, with further settings of MinIO by their variables.
+    pub fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_on(None, Transport::Plain, settings)
+    }
+
+    fn start_on(disk: Option<Disk>, transport: Transport, settings: &[(&str, &str)]) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("tarn-minio-").tempdir().context("folder for MinIO")?;
         let data = disk.as_ref().map_or_else(|| home.path().join("data"), |disk| disk.path().join("data"));
         std::fs::create_dir(&data)?;
@@ -74,7 +80,7 @@ impl Server {
         // The port is free now; should another program take it before MinIO does, MinIO ends and the next is tried.
         for _ in 0..3 {
             let address = free_port()?;
-            let (mut child, parent) = spawn(home.path(), &data, address)?;
+            let (mut child, parent) = spawn(home.path(), &data, address, settings)?;
             let ready = wait::eventually(START_LIMIT, "MinIO is ready", || {
                 Ok(if child.try_wait()?.is_some() {
                     Some(false)
@@ -187,7 +193,12 @@ fn sweep(dir: &Path) -> Result<bool> {
     Ok(holds)
 }
 
-fn spawn(home: &Path, data: &Path, address: SocketAddr) -> Result<(Child, Parent)> {
+fn spawn(
+    home: &Path,
+    data: &Path,
+    address: SocketAddr,
+    settings: &[(&str, &str)],
+) -> Result<(Child, Parent)> {
     let log = File::create(log_path(home))?;
     // Whatever ends this program ends the server too.
     let mut command = run::command("setpriv");
@@ -200,6 +211,7 @@ fn spawn(home: &Path, data: &Path, address: SocketAddr) -> Result<(Child, Parent
         .env("MINIO_ROOT_PASSWORD", SECRET_KEY)
         .env("MINIO_BROWSER", "off")
         .env("HOME", home)
+        .envs(settings.iter().copied())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);

@@ -42,6 +42,11 @@ impl Boot {
     pub(crate) fn new(boot_id: &str) -> Self {
         Self(crc::checksum(boot_id.trim().as_bytes()).max(1))
     }
+
+    /// The tag that stands for it on the disk.
+    pub(crate) fn tag(self) -> u64 {
+        self.0
+    }
 }
 
 /// What is known of a block.

@@ -4,6 +4,8 @@ use super::slot::{Slot, data_name, label_name};
 use super::{Staged, StagedLabel};
 use crate::error::{Error, Result};
 use crate::files;
+use crate::key::BucketId;
+use crate::object::Access;
 use crate::store::Store;
 use rustix::fs::OFlags;
 use std::collections::BTreeSet;
@@ -18,17 +20,35 @@ use std::sync::Arc;
 pub struct OrphanStaged {
     slot: Slot,
     label: Option<StagedLabel>,
+    /// Tag of the boot that the label was written in.
+    boot: Option<u64>,
 }
 
 impl OrphanStaged {
-    /// What it was to become; `None` if the label did not survive, which takes a loss of power.
+    /// Its label; `None` if that did not survive, which takes a loss of power.
     pub fn label(&self) -> Option<&StagedLabel> {
         self.label.as_ref()
+    }
+
+    /// Whether the label was written in this boot. Then the file has every byte that was written to it before
+    /// the label; after another boot it may have lost any of them.
+    pub fn is_of_this_boot(&self) -> bool {
+        self.boot == Some(self.slot.store().boot.tag())
+    }
+
+    /// Replaces the label, as one of the boot that it was written in.
+    pub fn relabel(&self, label: &StagedLabel) -> Result<()> {
+        self.slot.relabel(label, self.boot.unwrap_or_default())
     }
 
     /// Where the file is.
     pub fn path(&self) -> PathBuf {
         self.slot.path()
+    }
+
+    /// Opens the file, to look at it.
+    pub fn open(&self) -> Result<File> {
+        self.slot.open_data(Access::Read)
     }
 
     /// Becomes its owner. From now on it is removed when the [`Staged`] is dropped.
@@ -37,8 +57,9 @@ impl OrphanStaged {
     }
 }
 
-/// All staged files whose label nobody has locked. Labels without a file are removed.
-pub(crate) fn list_orphans(store: &Arc<Store>) -> Result<Vec<OrphanStaged>> {
+/// All staged files whose label nobody has locked. Labels without a file are removed. Those of other buckets than
+/// `bucket` are not even locked, if one is given: whoever looks for them must not take them for owned.
+pub(crate) fn list_orphans(store: &Arc<Store>, bucket: Option<&BucketId>) -> Result<Vec<OrphanStaged>> {
     let dir = &store.dirs.staged;
     let names: BTreeSet<String> = dir
         .names()?
@@ -48,24 +69,31 @@ pub(crate) fn list_orphans(store: &Arc<Store>) -> Result<Vec<OrphanStaged>> {
         .collect();
     let mut orphans = Vec::new();
     for name in names {
+        let foreign = |label: &StagedLabel| bucket.is_some_and(|bucket| label.bucket != *bucket);
+        if let Some(mut file) = dir.open(&label_name(&name), OFlags::RDONLY)?
+            && read_label(&mut file).is_some_and(|(label, _)| foreign(&label))
+        {
+            continue;
+        }
         let Some(mut file) = lock_label(store, &name)? else { continue };
         if dir.stat(&data_name(&name))?.is_none() {
             dir.remove(&label_name(&name))?;
             continue;
         }
-        let label = read_label(&mut file);
-        orphans.push(OrphanStaged { slot: Slot::inherit(store, &name, file), label });
+        let (label, boot) = read_label(&mut file).unzip();
+        orphans.push(OrphanStaged { slot: Slot::inherit(store, &name, file), label, boot });
     }
     Ok(orphans)
 }
 
 /// The staged file `name` of an owner that was killed; `None` if it is gone, or somebody else's by now.
-pub(crate) fn adopt(store: &Arc<Store>, name: &str) -> Result<Option<Staged>> {
+pub(crate) fn find_orphan(store: &Arc<Store>, name: &str) -> Result<Option<OrphanStaged>> {
     if store.dirs.staged.stat(&data_name(name))?.is_none() {
         return Ok(None);
     }
-    let Some(label) = lock_label(store, name)? else { return Ok(None) };
-    Slot::inherit(store, name, label).open().map(Some)
+    let Some(mut file) = lock_label(store, name)? else { return Ok(None) };
+    let (label, boot) = read_label(&mut file).unzip();
+    Ok(Some(OrphanStaged { slot: Slot::inherit(store, name, file), label, boot }))
 }
 
 /// Locks the label of `name`; `None` if its owner lives or it has just been replaced or removed.
@@ -86,8 +114,8 @@ fn lock_label(store: &Store, name: &str) -> Result<Option<File>> {
     Ok(dir.stat(&label)?.is_some_and(|stat| stat.inode == inode).then_some(file))
 }
 
-fn read_label(file: &mut File) -> Option<StagedLabel> {
-    let mut json = Vec::new();
-    file.read_to_end(&mut json).ok()?;
-    serde_json::from_slice(&json).ok()
+fn read_label(file: &mut File) -> Option<(StagedLabel, u64)> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    StagedLabel::decode(&bytes)
 }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rustix::fs::FlockOperation;
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,10 +18,19 @@ use std::sync::Arc;
 pub(crate) struct Slot {
     store: Arc<Store>,
     name: String,
-    /// The label file with its exclusive lock.
-    label: Mutex<File>,
+    label: Mutex<Label>,
     fate: Mutex<Fate>,
 }
+
+/// The label file, which carries the exclusive lock, and the length of its entries.
+#[derive(Debug)]
+struct Label {
+    file: File,
+    length: u64,
+}
+
+/// A label that would get longer than this is written anew.
+const LABEL_MAX: u64 = 64 * 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -32,12 +42,14 @@ impl Slot {
     /// Takes a new name and writes its label.
     pub(crate) fn reserve(store: &Arc<Store>, label: &StagedLabel) -> Result<Self> {
         let name = store.dirs.unique();
-        let label = write_label(store, &name, label)?;
+        let label = write_label(store, &name, &label.encode(store.boot.tag()))?;
         Ok(Self { store: Arc::clone(store), name, label: Mutex::new(label), fate: Mutex::new(Fate::Remove) })
     }
 
     /// Takes over what a dead process left; `label` carries the exclusive lock.
     pub(crate) fn inherit(store: &Arc<Store>, name: &str, label: File) -> Self {
+        // What a cut entry has left must not stand before the next one: that gets a file of its own.
+        let label = Label { file: label, length: LABEL_MAX };
         Self {
             store: Arc::clone(store),
             name: name.to_owned(),
@@ -65,9 +77,22 @@ impl Slot {
         file.ok_or_else(|| Error::io("open", self.path(), std::io::ErrorKind::NotFound))
     }
 
-    /// Replaces the label.
-    pub(crate) fn relabel(&self, label: &StagedLabel) -> Result<()> {
-        *self.label.lock() = write_label(&self.store, &self.name, label)?;
+    /// Replaces the label, as one of the boot with this tag.
+    pub(crate) fn relabel(&self, label: &StagedLabel, boot: u64) -> Result<()> {
+        let mut held = self.label.lock();
+        let entry = label.encode(boot);
+        let length = held.length + entry.len() as u64;
+        if length > LABEL_MAX {
+            *held = write_label(&self.store, &self.name, &entry)?;
+            return Ok(());
+        }
+        if let Err(error) = held.file.write_all_at(&entry, held.length) {
+            // Half an entry counts as none, but the next one must not stand behind it.
+            held.length = LABEL_MAX;
+            let path = self.store.dirs.staged.path().join(label_name(&self.name));
+            return Err(Error::io("write", path, error));
+        }
+        held.length = length;
         Ok(())
     }
 
@@ -116,19 +141,18 @@ impl Drop for Slot {
 }
 
 /// Writes the label of `name` beside the others, locked before it can be seen.
-fn write_label(store: &Store, name: &str, label: &StagedLabel) -> Result<File> {
+fn write_label(store: &Store, name: &str, entry: &[u8]) -> Result<Label> {
     let dirs = &store.dirs;
     let path = dirs.staged.path().join(label_name(name));
-    let json = serde_json::to_vec(label).map_err(|source| Error::Label { path: path.clone(), source })?;
     let temporary = dirs.unique();
     let mut file = dirs.tmp.create(&temporary)?;
     let written = files::wait_for_lock(&file, FlockOperation::LockExclusive)
         .map_err(std::io::Error::from)
-        .and_then(|()| file.write_all(&json))
+        .and_then(|()| file.write_all(entry))
         .map_err(|error| Error::io("write", &path, error))
         .and_then(|()| dirs.tmp.rename(&temporary, &dirs.staged, &label_name(name)));
     match written {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Label { file, length: entry.len() as u64 }),
         Err(error) => {
             dirs.tmp.remove(&temporary)?;
             Err(error)

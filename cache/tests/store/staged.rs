@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use tarn_cache::{Access, BLOCK_SIZE, ByteRange, Error, PromoteWith, Staged, StagedLabel, Store, Taken};
+use tarn_cache::{Access, BLOCK_SIZE, BucketId, ByteRange, Error, PromoteWith, Staged, Store, Taken};
 
 const SIZE: u64 = 2 * BLOCK_SIZE + 9;
 
@@ -142,7 +142,7 @@ fn staged_files_of_a_dead_process_are_found_with_their_last_label() {
     let bench = Bench::new();
     let (store, other) = (bench.open(), bench.open());
     let staged = stage(&store, "a");
-    let renamed = StagedLabel { base: Some(("etag-0".into(), 7)), ..label("b") };
+    let renamed = label("b");
     staged.relabel(&renamed).unwrap();
     assert!(other.orphans().unwrap().is_empty(), "its owner lives");
     // What the kernel does for a process that is killed: the lock goes, the files stay.
@@ -152,10 +152,31 @@ fn staged_files_of_a_dead_process_are_found_with_their_last_label() {
     assert!(store.orphans().unwrap().is_empty(), "the finder has locked it");
     let orphan = orphans.remove(0);
     assert_eq!(orphan.label(), Some(&renamed));
+    assert!(orphan.is_of_this_boot());
     let adopted = orphan.adopt().unwrap();
     assert_eq!(std::fs::read(adopted.path()).unwrap(), bytes(&id("a", SIZE)));
     drop(adopted);
     assert!(bench.files(".data").is_empty() && bench.files(".label").is_empty());
+}
+
+#[test]
+fn an_orphan_of_another_boot_is_known_as_one() {
+    let bench = Bench::new();
+    stage(&bench.open(), "a").leave();
+    let later = bench.open_in_boot("another");
+    assert!(!later.orphans().unwrap()[0].is_of_this_boot());
+}
+
+#[test]
+fn orphans_of_another_bucket_are_not_locked_by_who_looks_for_his_own() {
+    let bench = Bench::new();
+    let (store, other) = (bench.open(), bench.open());
+    stage(&store, "a").leave();
+    assert!(other.orphans_of(&BucketId::new("another")).unwrap().is_empty());
+    let mine = label("a").bucket;
+    let held = other.orphans_of(&mine).unwrap();
+    assert_eq!(held.len(), 1);
+    assert!(store.orphans_of(&mine).unwrap().is_empty(), "the finder has locked it");
 }
 
 #[test]

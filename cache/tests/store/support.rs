@@ -75,7 +75,7 @@ pub(crate) fn id(key: &str, size: u64) -> ObjectId {
 }
 
 pub(crate) fn label(key: &str) -> StagedLabel {
-    StagedLabel { bucket: BucketId::new("http://store/bucket"), key: key.to_owned(), base: None }
+    StagedLabel { bucket: BucketId::new("http://store/bucket"), record: key.into() }
 }
 
 /// The bytes of an object: a function of its key.

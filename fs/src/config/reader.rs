@@ -26,6 +26,11 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Whether anybody has set it.
+    pub(super) fn is_given(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
     pub(super) fn text(&self, name: &str) -> Result<Option<String>, Error> {
         self.parse(name, |text| {
             let plain = !text.is_empty() && !text.contains(char::is_control);

@@ -101,7 +101,11 @@ pub const ENCRYPTIONS: &[&str] = &["none", "s3", "kms", "c"];
 /// Whose mode and owner files show.
 pub const ATTRIBUTES: &[&str] = &["keep", "fixed"];
 /// When a written file is in the bucket.
-pub const COMMITS: &[&str] = &["close"];
+pub const COMMITS: &[&str] = &["close", "async"];
+/// Which reads are compared with the checksums of the bucket before they are used.
+pub const VERIFIES: &[&str] = &["auto", "always"];
+/// Whether the server is tried out at the first mount of a bucket.
+pub const PROBES: &[&str] = &["auto", "off"];
 /// Whether the kernel may serve files from the local disk by itself.
 pub const PASSTHROUGHS: &[&str] = &["auto", "off"];
 /// How much is logged.
@@ -192,12 +196,26 @@ pub const OPTIONS: &[Spec] = &[
     option(Cache, "cache-min-free", Kind::Share, "SIZE|%", "Leave this much of the disk free [default: 5%]"),
     option(
         Transfer,
+        "verify",
+        Kind::Word(VERIFIES),
+        "auto|always",
+        "Check files and sequential reads before use, or random reads too, by fetching whole parts [default: auto]",
+    ),
+    option(
+        Transfer,
         "memory-limit",
         Kind::Size,
         "SIZE",
         "Buffer at most this much in memory [default: 128MiB]",
     )
     .env("TARN_MEMORY_LIMIT"),
+    option(
+        Objects,
+        "probe",
+        Kind::Word(PROBES),
+        "auto|off",
+        "Find out, at the first mount of a bucket, whether its server keeps writers apart [default: auto]",
+    ),
     option(
         Transfer,
         "part-size",
@@ -260,8 +278,22 @@ pub const OPTIONS: &[Spec] = &[
         Files,
         "commit",
         Kind::Word(COMMITS),
-        "close",
-        "Say when a written file is in the bucket [default: close]",
+        "close|async",
+        "Answer a close when the file is in the bucket, or when it is in the journal on the local disk [default: close]",
+    ),
+    option(
+        Files,
+        "backlog-size",
+        Kind::Size,
+        "SIZE",
+        "With commit=async, let this much wait for its upload before a close waits too [default: 1GiB]",
+    ),
+    option(
+        Files,
+        "backlog-age",
+        Kind::Time,
+        "TIME",
+        "With commit=async, let a file wait for its upload this long before a close waits too [default: 1m]",
     ),
     option(Mount, "read-only", Kind::Switch, "BOOL", "Refuse every change [default: false]"),
     option(

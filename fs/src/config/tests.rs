@@ -37,7 +37,9 @@ fn the_defaults_are_the_documented_ones() {
         allow_other: false,
         no_exec: false,
         passthrough: true,
+        always_checked: false,
         memory_limit: 128 << 20,
+        commit: Commit::Close,
     };
     assert_eq!(config.files, expected);
     assert_eq!(
@@ -87,7 +89,9 @@ fn contradictions_are_refused() {
         ("cache-size=1MiB", "at least 64MiB"),
         ("endpoint=127.0.0.1:9000", "a URL"),
         ("endpoint=http://key:secret@h", "a URL"),
-        ("commit=async", "not close"),
+        ("commit=later", "close, async"),
+        ("backlog-size=1GiB", "needs commit=async"),
+        ("backlog-age=1m", "needs commit=async"),
         ("uid=joe", "a whole number"),
         ("umask=999", "octal"),
         ("attr-ttl=2d", "0s to 1d"),

@@ -1,5 +1,6 @@
 //! The serving side: gathers what the parts of a mount say and answers on the socket.
 
+use super::proto;
 use super::proto::control_server::{Control, ControlServer};
 use super::proto::{
     CacheAction, CacheReply, CacheRequest, CacheUse, Calls, Conflict, Dirty, Failure, FlushReply,
@@ -8,6 +9,7 @@ use super::proto::{
 use crate::clock;
 use crate::config::table::LOG_LEVELS;
 use crate::inode::Ino;
+use crate::mount::guard::Guard;
 use crate::store::{ObserveStore, Op};
 use crate::telemetry::LevelSwitch;
 use crate::vfs::{CopyAction, Vfs};
@@ -41,6 +43,8 @@ pub struct Mounted {
     pub passthrough_off: Option<String>,
     /// The bucket's address.
     pub endpoint: String,
+    /// What is known of the server.
+    pub guard: Guard,
 }
 
 /// What the mount knows of itself.
@@ -162,6 +166,7 @@ impl Desk {
             inodes: overview.inodes as u64,
             handles: overview.handles as u64,
             memory: resident(),
+            guard: Some(guard(&self.mounted.guard)),
         }
     }
 
@@ -187,6 +192,14 @@ impl Desk {
             bad_blocks: stats.bad_blocks,
             evicted: stats.evicted_bytes,
         }
+    }
+}
+
+fn guard(guard: &Guard) -> proto::Guard {
+    match guard {
+        Guard::Holds => proto::Guard { holds: true, ..proto::Guard::default() },
+        Guard::Weak(weak) => proto::Guard { weak: weak.clone(), ..proto::Guard::default() },
+        Guard::NotTried(why) => proto::Guard { unknown: why.clone(), ..proto::Guard::default() },
     }
 }
 

@@ -1,6 +1,6 @@
 //! A status as a person reads it. Pure.
 
-use super::proto::{CacheUse, Calls, Dirty, MountStatus, Serving};
+use super::proto::{CacheUse, Calls, Dirty, Guard, MountStatus, Serving};
 use std::fmt::Write;
 
 /// Bytes with a unit that keeps the number short: `12.5 MiB`.
@@ -49,6 +49,7 @@ pub(super) fn status(status: &MountStatus) -> String {
         ),
     );
     line("serving", serving(status.serving.as_ref()));
+    line("writers", guard(status.guard.as_ref()));
     line("dirty", dirty(status.dirty.as_ref()));
     line("cache", cache(status.cache.as_ref()));
     line("requests", calls(&status.store_calls));
@@ -73,6 +74,21 @@ fn serving(serving: Option<&Serving>) -> String {
     match serving.passthrough {
         true => format!("{access}; the kernel reads and writes local files by itself (passthrough)"),
         false => format!("{access}; every read and write comes to tarn: {}", serving.reason),
+    }
+}
+
+fn guard(guard: Option<&Guard>) -> String {
+    match guard {
+        Some(guard) if guard.holds => {
+            "cannot overwrite each other unnoticed: the server honours conditions".into()
+        }
+        Some(guard) if !guard.weak.is_empty() => {
+            format!("CAN overwrite each other unnoticed; the server: {}", guard.weak.join(", "))
+        }
+        Some(guard) => {
+            format!("are kept apart if the server honours conditions; not tried: {}", guard.unknown)
+        }
+        None => "unknown".to_owned(),
     }
 }
 
@@ -134,6 +150,10 @@ mod tests {
             version: "1.2.3".into(),
             pid: 7,
             serving: Some(Serving { passthrough: false, reason: "turned off".into(), read_only: false }),
+            guard: Some(Guard {
+                weak: vec!["conditional PUT: accepted and ignored".into()],
+                ..Guard::default()
+            }),
             dirty: Some(Dirty { files: 2, bytes: 4096, oldest_seconds: 61 }),
             cache: Some(CacheUse { hits: 3, misses: 1, bad_blocks: 1, ..CacheUse::default() }),
             store_calls: vec![Calls { op: "get".into(), count: 4, errors: 1, nanos: 8_000_000 }],
@@ -145,6 +165,7 @@ mod tests {
         for part in [
             "/mnt/data  s3://data\n",
             "comes to tarn: turned off",
+            "CAN overwrite each other unnoticed; the server: conditional PUT: accepted and ignored",
             "2 files are not in the bucket yet, 4.0 KiB, the oldest for 1 min 1 s",
             "75.0 % of 4 reads hit; 1 damaged blocks healed",
             "get 4 (2.0 ms, 1 failed)",

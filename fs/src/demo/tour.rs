@@ -200,7 +200,7 @@ async fn sums_in_bucket(client: &dyn ObjectStore) -> Result<BTreeMap<String, Sum
 }
 
 async fn sum_of_object(client: &dyn ObjectStore, key: &Key) -> Result<Sum, Failure> {
-    let answer = client.get(key, GetRequest { range: None, if_match: None }).await?;
+    let answer = client.get(key, GetRequest::default()).await?;
     let start = (Digest::new(CrcAlgorithm::Crc64Nvme), 0_u64);
     let sum = answer.body.try_fold(start, |(mut digest, size), chunk| async move {
         digest.update(&chunk);

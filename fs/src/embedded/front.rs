@@ -4,8 +4,8 @@
 use super::{answer, request};
 use crate::name::{Key, Prefix};
 use crate::store::{
-    CompleteRequest, CopyRequest, Depth, ETag, GetRequest, ListCursor, ListRequest, ObjectStore, Part,
-    PartKinds, PartSource, Upload,
+    Abandoned, CompleteRequest, CopyRequest, Depth, ETag, GetRequest, ListCursor, ListRequest, ObjectStore,
+    Part, PartKinds, PartSource, Upload,
 };
 use s3s::dto::{self, Timestamp};
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
@@ -87,6 +87,9 @@ impl S3 for Front {
         req: S3Request<dto::GetObjectInput>,
     ) -> S3Result<S3Response<dto::GetObjectOutput>> {
         let input = req.input;
+        if input.part_number.is_some() {
+            return Err(s3_error!(NotImplemented, "objects are kept without their parts"));
+        }
         let key = self.key(&input.bucket, &input.key)?;
         let mut if_match = request::tag(input.if_match);
         let range = match input.range {
@@ -98,7 +101,7 @@ impl S3 for Front {
                 Some(range.check(version.size).map_err(|error| s3_error!(error, InvalidRange))?)
             }
         };
-        let wanted = GetRequest { range: range.clone(), if_match };
+        let wanted = GetRequest { range: range.clone(), if_match, part: None };
         let found = self.store.get(&key, wanted).await.map_err(answer::error)?;
         Ok(S3Response::new(answer::get(found, range.as_ref())))
     }
@@ -288,7 +291,7 @@ impl S3 for Front {
     ) -> S3Result<S3Response<dto::AbortMultipartUploadOutput>> {
         let input = req.input;
         let upload = self.upload(&input.bucket, &input.key, input.upload_id)?;
-        self.store.abort_upload(&upload).await.map_err(answer::error)?;
+        self.store.abort_upload(&Abandoned::Upload(upload)).await.map_err(answer::error)?;
         Ok(S3Response::new(dto::AbortMultipartUploadOutput::default()))
     }
 }

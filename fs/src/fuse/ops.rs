@@ -283,7 +283,7 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, request: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        files::flush(self, call(request, "fsync"), fh, reply);
+        files::fsync(self, call(request, "fsync"), fh, reply);
     }
 
     fn release(
@@ -329,16 +329,8 @@ impl Filesystem for Adapter {
         directories::release(self, call(request, "releasedir"), fh, reply);
     }
 
-    fn fsyncdir(
-        &self,
-        _request: &Request,
-        _ino: INodeNo,
-        _fh: FileHandle,
-        _datasync: bool,
-        reply: ReplyEmpty,
-    ) {
-        // Every change of a directory is in the bucket before it is answered.
-        reply.ok();
+    fn fsyncdir(&self, request: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        directories::sync(self, call(request, "fsyncdir"), ino, reply);
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {

@@ -1,17 +1,19 @@
 //! The state of one regular file: where its bytes are and how the kernel is served.
 
 use super::{Attr, Ino};
+use crate::journal::StagedFile;
 use crate::meta::{self, Posix};
 use crate::name::Key;
-use crate::read::Windows;
+use crate::read::{PartLayout, Windows};
 use crate::store::{Headers, Version};
 use crate::write::Extents;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use tarn_cache::{BlockIndex, Flights, Object, Staged};
+use tarn_cache::{BlockIndex, Flights, Object};
 
 /// A regular file or symbolic link.
 #[derive(Debug)]
@@ -98,6 +100,12 @@ pub struct RemoteFile {
     pub windows: Mutex<Windows>,
     /// Blocks being fetched.
     pub flights: Flights<BlockIndex, Arc<crate::store::Error>>,
+    /// Where its parts seem to lie.
+    pub parts: PartLayout,
+    /// Some blocks came without a checksum and were not compared with the bucket's since.
+    pub unchecked: AtomicBool,
+    /// The kernel may have pages of a copy that was found wrong.
+    pub spoiled: AtomicBool,
 }
 
 impl RemoteFile {
@@ -109,7 +117,9 @@ impl RemoteFile {
     /// The same bytes under another version, for a copy made by the server.
     pub fn with_object(version: Version, object: Option<Arc<Object>>) -> Self {
         let (object, windows) = (Mutex::new(object), Mutex::new(Windows::default()));
-        Self { version, object, windows, flights: Flights::new() }
+        let parts = PartLayout::guess(&version);
+        let flag = || AtomicBool::new(false);
+        Self { version, object, windows, flights: Flights::new(), parts, unchecked: flag(), spoiled: flag() }
     }
 }
 
@@ -162,13 +172,6 @@ pub struct Committed {
     pub crc64nvme: Option<u64>,
     /// CRC64NVME of each block, if the file was read whole.
     pub crcs: Option<Arc<Vec<u64>>>,
-}
-
-/// The staged file on the local disk.
-#[derive(Debug)]
-pub struct StagedFile {
-    /// The cache's hold on it.
-    pub staged: Staged,
 }
 
 /// Changed ranges over a base version.

@@ -1,8 +1,9 @@
 //! Puts the parts of a mount together: S3 store, local store, file system, adapter. The only place that knows
 //! them all.
 
+use super::guard::Guard;
 use super::{Drained, Failure, OpenSession, Opened, Served};
-use crate::config::{Config, Encryption, StoreSettings};
+use crate::config::{self, Config, Encryption, StoreSettings};
 use crate::control::Mounted;
 use crate::fuse::{Adapter, AdapterOptions};
 use crate::meta::{Attributes, Defaults};
@@ -13,7 +14,7 @@ use crate::store::{
     S3Config, S3Store, Sse,
 };
 
-use crate::vfs::{Options, Vfs, VfsParts};
+use crate::vfs::{Commit, Options, Recovered, Vfs, VfsParts};
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,14 +68,20 @@ pub async fn open_with(
         read_only: config.files.read_only,
         attr_ttl: config.files.attr_ttl,
         part_size: config.store.part_size,
+        always_checked: config.files.always_checked,
         memory_limit: config.files.memory_limit,
         max_requests: config.store.max_requests,
         note_after: NOTE_AFTER,
+        commit: match config.files.commit {
+            config::Commit::Close => Commit::Close,
+            config::Commit::Async { max_bytes, max_age } => Commit::Async { max_bytes, max_age },
+        },
         host: host_name(),
     };
     let endpoint = store.endpoint().to_owned();
     let limited = LimitStore::new(Arc::new(store), config.store.max_requests);
     let store = Arc::new(ObserveStore::new(Arc::new(limited)));
+    let guard = guard(&config, store.as_ref(), &cache, &bucket).await;
     let parts = VfsParts {
         store: Arc::clone(&store) as Arc<dyn ObjectStore>,
         cache: Arc::clone(&cache),
@@ -84,15 +91,27 @@ pub async fn open_with(
         log: session.log,
     };
     let vfs = Vfs::new(parts);
+    if let Some(state) = &session.state {
+        // First: what the session had staged is in the journal too, and its owner is dead.
+        vfs.restore(state)?;
+    }
+    let recovered = match vfs.recover().await {
+        // The files under way are taken over; what else the journal has can wait for the next mount.
+        Err(error) if session.state.is_some() => {
+            tracing::error!(%error, "the journal cannot be read");
+            Recovered::default()
+        }
+        recovered => recovered?,
+    };
+    if recovered != Recovered::default() {
+        let Recovered { uploading, left, renames } = recovered;
+        tracing::info!(uploading, left, renames, "took over what an earlier mount left in the journal");
+    }
     let passthrough = config.files.passthrough;
     let options = AdapterOptions { passthrough, device: session.device };
     let mut adapter = Adapter::new(Arc::clone(&vfs), runtime, options);
-    match &session.state {
-        Some(state) => {
-            vfs.restore(state)?;
-            adapter.restore(state);
-        }
-        None => report_orphans(&cache)?,
+    if let Some(state) = &session.state {
+        adapter.restore(state);
     }
     let mounted = Mounted {
         vfs: Arc::clone(&vfs),
@@ -101,9 +120,20 @@ pub async fn open_with(
         passthrough: adapter.passthrough(),
         passthrough_off: (!passthrough).then(|| "turned off (passthrough=off)".to_owned()),
         endpoint,
+        guard,
     };
     let gate = adapter.gate();
     Ok(Opened { adapter, served: vfs, gate, mounted })
+}
+
+async fn guard(config: &Config, store: &dyn ObjectStore, cache: &Cache, bucket: &BucketId) -> Guard {
+    if config.files.read_only {
+        return Guard::NotTried("the mount is read-only".to_owned());
+    }
+    if !config.store.probe {
+        return Guard::NotTried("turned off (probe=off)".to_owned());
+    }
+    Guard::find(store, &config.source.prefix, cache, bucket).await
 }
 
 /// The S3 store's settings.
@@ -158,20 +188,6 @@ fn open_cache(config: &Config) -> Result<Arc<Cache>, Failure> {
     }
     let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the cache directory cannot be /");
     Err(error.into())
-}
-
-/// Names the files that an earlier mount could not put into its bucket any more.
-fn report_orphans(cache: &Arc<Cache>) -> Result<(), Failure> {
-    for orphan in cache.orphans()? {
-        let (path, key) =
-            (orphan.path().display().to_string(), orphan.label().map(|label| label.key.clone()));
-        tracing::warn!(
-            path,
-            key,
-            "a mount that ended left bytes that are not in the bucket; copy them from here"
-        );
-    }
-    Ok(())
 }
 
 fn host_name() -> String {

@@ -1,24 +1,30 @@
 //! Reads a version of an object: from the local store where it is there, from the bucket otherwise.
 //!
 //! Invariants: every GET carries If-Match of the version; a block is fetched once however many wait for it; what
-//! was fetched is in the local store before its readers go on, unless that store cannot take it.
+//! was fetched is in the local store before its readers go on, unless that store cannot take it. Of an answer with
+//! a checksum nobody sees a byte before it has been compared; one that is wrong is fetched again.
 
-use super::Ahead;
+use super::{Ahead, PartLayout};
 use crate::error::{Error, Result};
 use crate::inode::RemoteFile;
 use crate::name::Key;
-use crate::store::{self, GetRequest, ObjectStore};
+use crate::store::{self, ErrorKind, GetRequest, ObjectStore};
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use tarn_cache::{BLOCK_SIZE, BlockIndex, ByteRange, Landed, Lead, Lookup, Object, Role, Waiter};
+use tokio::sync::Semaphore;
 
 type SharedError = Arc<store::Error>;
 type BlockLead = Lead<BlockIndex, SharedError>;
 
 /// Times a reader leads again after a fetch that ended without a result.
 const ABANDONED_MAX: usize = 3;
+
+/// Times a body that came wrong is asked for again.
+const CORRUPT_MAX: usize = 2;
 
 /// Figures that bound fetching.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +33,10 @@ pub struct FetcherOptions {
     pub unit: u64,
     /// Largest window ahead of one reader, in bytes.
     pub window_max: u64,
+    /// Fetch nothing less than a part, where the object has parts with checksums.
+    pub always_checked: bool,
+    /// Bytes of answers that wait in memory for their checksum, of all readers together.
+    pub held_max: u64,
 }
 
 /// The version of an object that is to be read.
@@ -46,6 +56,8 @@ pub struct Fetcher {
     store: Arc<dyn ObjectStore>,
     runtime: tokio::runtime::Handle,
     options: FetcherOptions,
+    /// A permit for each block that may be held.
+    held: Arc<Semaphore>,
 }
 
 impl Fetcher {
@@ -55,14 +67,18 @@ impl Fetcher {
         runtime: tokio::runtime::Handle,
         options: FetcherOptions,
     ) -> Self {
-        Self { store, runtime, options }
+        let blocks = usize::try_from(options.held_max.max(PartLayout::LARGEST).div_ceil(BLOCK_SIZE));
+        let held =
+            Arc::new(Semaphore::new(blocks.unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS)));
+        Self { store, runtime, options, held }
     }
 
     /// Bytes of `range`, which must lie within the object.
     pub async fn read(&self, target: &Target, range: Range<u64>) -> Result<Bytes> {
         self.fetch_ahead(target, &range);
         for _ in 0..ABANDONED_MAX {
-            let waiters = self.start(target, &range);
+            let mut waiters = self.start(target, &self.wanted(target, &range));
+            waiters.retain(|(block, _)| touches(target, *block, &range));
             if waiters.is_empty() {
                 let mut bytes = BytesMut::zeroed(length(&range));
                 if let Lookup::Hit = target.object.read(range.start, &mut bytes)? {
@@ -77,13 +93,29 @@ impl Fetcher {
         Err(Error::Internal("a fetch was given up repeatedly"))
     }
 
+    /// Compares a whole copy with the bucket's checksum, if that is still to be done.
+    pub async fn check(&self, target: &Target) {
+        check_whole(self.store.as_ref(), target).await;
+    }
+
+    /// What is fetched for the sake of `range`.
+    fn wanted(&self, target: &Target, range: &Range<u64>) -> Range<u64> {
+        match target.remote.parts.part_size().filter(|_| self.options.always_checked) {
+            Some(part) => {
+                let end = range.end.next_multiple_of(part).min(target.remote.version.size);
+                range.start / part * part..end
+            }
+            None => range.clone(),
+        }
+    }
+
     /// Notes a read that the local store answered, so that its stream goes on being fetched ahead.
     pub fn fetch_ahead(&self, target: &Target, range: &Range<u64>) {
         let size = target.remote.version.size;
         let ahead = target.remote.windows.lock().on_read(range, size, self.options.window_max);
         if let Ahead::Fetch(ahead) = ahead {
             // The waiters are dropped: nobody waits for what is fetched ahead.
-            drop(self.start(target, &ahead));
+            drop(self.start(target, &whole_parts(target, ahead)));
         }
     }
 
@@ -110,7 +142,7 @@ impl Fetcher {
         for block in target.object.missing(wanted) {
             let mut role = target.remote.flights.join(block);
             if let Role::Lead(lead) = role {
-                if self.breaks_run(&run, block) {
+                if self.breaks_run(target, &run, block) {
                     self.spawn(target, std::mem::take(&mut run));
                 }
                 run.push(lead);
@@ -124,9 +156,12 @@ impl Fetcher {
         waiters
     }
 
-    fn breaks_run(&self, run: &[BlockLead], next: BlockIndex) -> bool {
+    fn breaks_run(&self, target: &Target, run: &[BlockLead], next: BlockIndex) -> bool {
         let Some((first, last)) = run.first().zip(run.last()) else { return false };
-        let full = (next.get() - first.key().get()) * BLOCK_SIZE >= self.options.unit;
+        let full = match target.remote.parts.part_size() {
+            Some(part) => (next.get() * BLOCK_SIZE).is_multiple_of(part),
+            None => (next.get() - first.key().get()) * BLOCK_SIZE >= self.options.unit,
+        };
         full || last.key().get() + 1 != next.get()
     }
 
@@ -134,69 +169,128 @@ impl Fetcher {
         if run.is_empty() {
             return;
         }
-        let (store, target) = (Arc::clone(&self.store), target.clone());
-        self.runtime.spawn(async move { fetch_run(store.as_ref(), &target, run).await });
+        let (store, target, held) = (Arc::clone(&self.store), target.clone(), Arc::clone(&self.held));
+        self.runtime.spawn(async move { fetch_run(store.as_ref(), &target, &held, run).await });
     }
 }
 
-/// Fetches neighbouring blocks with one GET and publishes each as it is complete.
-async fn fetch_run(store: &dyn ObjectStore, target: &Target, run: Vec<BlockLead>) {
-    let size = target.remote.version.size;
+fn touches(target: &Target, block: BlockIndex, range: &Range<u64>) -> bool {
+    let block = block.range(target.remote.version.size);
+    block.start() < range.end && range.start < block.end()
+}
+
+/// A window of at least half a part goes on to the end of its last part, which can be checked then.
+fn whole_parts(target: &Target, ahead: Range<u64>) -> Range<u64> {
+    match target.remote.parts.part_size() {
+        Some(part) if ahead.end - ahead.start >= part / 2 => {
+            ahead.start..ahead.end.next_multiple_of(part).min(target.remote.version.size)
+        }
+        Some(_) | None => ahead,
+    }
+}
+
+/// Fetches neighbouring blocks and publishes each as soon as it may be used.
+async fn fetch_run(store: &dyn ObjectStore, target: &Target, held: &Semaphore, run: Vec<BlockLead>) {
     let mut leads = run.into_iter();
-    let (Some(first), Some(last)) = (leads.as_slice().first(), leads.as_slice().last()) else { return };
-    let range = first.key().range(size).start()..last.key().range(size).end();
-    if let Err(error) = stream_run(store, target, range, &mut leads).await {
-        let error = Arc::new(error);
-        for lead in leads {
-            lead.publish(Err(Arc::clone(&error)));
+    let mut corrupt = 0;
+    while let (Some(first), Some(last)) = (leads.as_slice().first(), leads.as_slice().last()) {
+        let size = target.remote.version.size;
+        let range = first.key().range(size).start()..last.key().range(size).end();
+        let Err(error) = stream_run(store, target, held, range, &mut leads).await else {
+            return check_whole(store, target).await;
+        };
+        if error.kind == ErrorKind::Corrupt && corrupt < CORRUPT_MAX {
+            corrupt += 1;
+            tracing::warn!(key = %target.key, %error, "a wrong answer is asked for again");
+        } else if error.kind == ErrorKind::Unsupported && target.remote.parts.part_size().is_some() {
+            target.remote.parts.refute();
+        } else {
+            let error = Arc::new(error);
+            return leads.for_each(|lead| lead.publish(Err(Arc::clone(&error))));
         }
     }
+}
+
+/// An object of which some ranges came without a checksum is compared with the bucket's when it is whole. If it is
+/// not the same nobody can tell which block is wrong: all of them are fetched again.
+async fn check_whole(store: &dyn ObjectStore, target: &Target) {
+    let remote = &target.remote;
+    if !remote.unchecked.load(Ordering::Acquire) || !target.object.is_whole() {
+        return;
+    }
+    let info = match store.head(&target.key).await {
+        Ok(info) => info,
+        Err(error) => {
+            return tracing::warn!(key = %target.key, %error, "the checksum of an object cannot be asked for now");
+        }
+    };
+    let expected = info.crc64nvme.filter(|_| info.version.same_bytes(&remote.version));
+    if let (Some(expected), Some(found)) = (expected, target.object.crc64nvme())
+        && expected != found
+    {
+        tracing::error!(key = %target.key, "the local copy is not the object; it is fetched again");
+        remote.spoiled.store(true, Ordering::Release);
+        return target.object.discard_blocks();
+    }
+    remote.unchecked.store(false, Ordering::Release);
 }
 
 async fn stream_run(
     store: &dyn ObjectStore,
     target: &Target,
+    held: &Semaphore,
     range: Range<u64>,
     leads: &mut std::vec::IntoIter<BlockLead>,
 ) -> store::Result<()> {
     let size = target.remote.version.size;
     let whole = range == (0..size);
-    let request =
-        GetRequest { range: (!whole).then_some(range), if_match: Some(target.remote.version.etag.clone()) };
-    let mut response = store.get(&target.key, request).await?;
+    let part = target.remote.parts.number(&range, size).filter(|_| !whole);
+    let blocks = u32::try_from(leads.len()).unwrap_or(u32::MAX);
+    let _room = if whole || part.is_some() { held.acquire_many(blocks).await.ok() } else { None };
+    let if_match = Some(target.remote.version.etag.clone());
+    let mut response =
+        store.get(&target.key, GetRequest { range: (!whole).then_some(range), if_match, part }).await?;
     let mut pending = BytesMut::new();
-    // A whole object comes with a checksum that stands at its end: nobody sees a byte before that.
-    let mut held = Vec::new();
-    while let Some(lead) = leads.as_slice().first() {
-        let wanted = usize::try_from(lead.key().range(size).len()).expect("a block fits in memory");
-        while pending.len() < wanted {
-            let Some(chunk) = response.body.next().await else {
-                let message = "the body ended before its length";
-                return Err(store::Error::new(
-                    store::ErrorKind::Corrupt,
-                    store::Op::Get,
-                    Some(&target.key),
-                    message,
-                ));
-            };
-            pending.extend_from_slice(&chunk?);
-        }
-        let block = pending.split_to(wanted).freeze();
-        let Some(lead) = leads.next() else { return Ok(()) };
-        if whole {
-            held.push((lead, block));
-        } else {
+    // A checksum stands at the end of its body: nobody sees a byte before that.
+    let mut unchecked = Vec::new();
+    for index in leads.as_slice().iter().map(|lead| *lead.key()).collect::<Vec<_>>() {
+        let block = next_block(target, &mut response, &mut pending, index).await?;
+        if response.checked {
+            unchecked.push(block);
+        } else if let Some(lead) = leads.next() {
+            // One PUT without a checksum has none on the whole either.
+            target.remote.unchecked.fetch_or(!whole, Ordering::AcqRel);
             land(target, lead, block);
         }
     }
-    let verdict = response.body.next().await.transpose().map(drop);
-    for (lead, block) in held {
-        match &verdict {
-            Ok(()) => land(target, lead, block),
-            Err(error) => lead.publish(Err(Arc::new(error.duplicate()))),
-        }
+    response.body.next().await.transpose()?;
+    for block in unchecked {
+        let Some(lead) = leads.next() else { break };
+        land(target, lead, block);
     }
-    verdict
+    Ok(())
+}
+
+/// The bytes of the next block of a body.
+async fn next_block(
+    target: &Target,
+    response: &mut store::GetResponse,
+    pending: &mut BytesMut,
+    index: BlockIndex,
+) -> store::Result<Bytes> {
+    let wanted = length_of(index, target);
+    while pending.len() < wanted {
+        let Some(chunk) = response.body.next().await else {
+            let (kind, message) = (ErrorKind::Corrupt, "the body ended before its length");
+            return Err(store::Error::new(kind, store::Op::Get, Some(&target.key), message));
+        };
+        pending.extend_from_slice(&chunk?);
+    }
+    Ok(pending.split_to(wanted).freeze())
+}
+
+fn length_of(index: BlockIndex, target: &Target) -> usize {
+    local(index.range(target.remote.version.size).len())
 }
 
 fn land(target: &Target, lead: BlockLead, block: Bytes) {

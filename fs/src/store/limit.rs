@@ -6,8 +6,9 @@
 //! What it does not do: no rates, no bytes, no priorities.
 
 use super::{
-    CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse, Headers,
-    ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse,
+    Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload,
+    Version,
 };
 use crate::name::Key;
 use bytes::Bytes;
@@ -70,8 +71,8 @@ impl ObjectStore for LimitStore {
 
     async fn get(&self, key: &Key, request: GetRequest) -> Result<GetResponse> {
         let permit = self.permit(Op::Get, Some(key)).await?;
-        let GetResponse { info, body } = self.inner.get(key, request).await?;
-        Ok(GetResponse { info, body: Held { body, permit: Some(permit) }.boxed() })
+        let GetResponse { info, checked, body } = self.inner.get(key, request).await?;
+        Ok(GetResponse { info, checked, body: Held { body, permit: Some(permit) }.boxed() })
     }
 
     async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {
@@ -109,9 +110,9 @@ impl ObjectStore for LimitStore {
         self.inner.complete_upload(request).await
     }
 
-    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
-        let _permit = self.permit(Op::AbortUpload, Some(&upload.key)).await?;
-        self.inner.abort_upload(upload).await
+    async fn abort_upload(&self, abandoned: &Abandoned) -> Result<()> {
+        let _permit = self.permit(Op::AbortUpload, Some(abandoned.key())).await?;
+        self.inner.abort_upload(abandoned).await
     }
 }
 
@@ -130,7 +131,7 @@ mod tests {
     async fn a_body_under_way_holds_its_permit_until_it_ends() {
         let key = Key::parse("k").unwrap();
         let store = store_with(&key).await;
-        let mut answer = store.get(&key, GetRequest { range: None, if_match: None }).await.unwrap();
+        let mut answer = store.get(&key, GetRequest::default()).await.unwrap();
         assert_eq!(store.available(), 0);
         while answer.body.next().await.is_some() {}
         assert_eq!(store.available(), 1);
@@ -140,7 +141,7 @@ mod tests {
     async fn a_dropped_body_gives_its_permit_back() {
         let key = Key::parse("k").unwrap();
         let store = store_with(&key).await;
-        let answer = store.get(&key, GetRequest { range: None, if_match: None }).await.unwrap();
+        let answer = store.get(&key, GetRequest::default()).await.unwrap();
         let head = store.head(&key);
         futures::pin_mut!(head);
         assert!(futures::poll!(&mut head).is_pending());

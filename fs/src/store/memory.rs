@@ -14,8 +14,8 @@ mod tests;
 mod uploads;
 
 use super::{
-    Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest, GetResponse, Headers, ListPage,
-    ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
+    Abandoned, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest, GetResponse, Headers,
+    ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
 };
 use crate::name::Key;
 use crate::store::CompleteRequest;
@@ -220,7 +220,7 @@ impl ObjectStore for MemoryStore {
             ));
         }
         let chunks = chunks(key.clone(), object.body, range, self.options.chunk_size);
-        Ok(GetResponse { info: object.info, body: futures::stream::iter(chunks).boxed() })
+        Ok(GetResponse { info: object.info, checked: true, body: futures::stream::iter(chunks).boxed() })
     }
 
     async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {
@@ -287,8 +287,8 @@ impl ObjectStore for MemoryStore {
         self.bucket.lock().complete(&request, self.options.min_part_size)
     }
 
-    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
-        self.bucket.lock().uploads.remove(&upload.id);
+    async fn abort_upload(&self, abandoned: &Abandoned) -> Result<()> {
+        self.bucket.lock().abandon(abandoned);
         Ok(())
     }
 }

@@ -5,8 +5,9 @@
 //! of a GET ends with its headers. "No such object" and "not that version" are answers and no failures.
 
 use super::{
-    CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse, Headers,
-    ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse,
+    Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload,
+    Version,
 };
 use crate::name::Key;
 use bytes::Bytes;
@@ -186,10 +187,10 @@ impl ObjectStore for ObserveStore {
 
     async fn get(&self, key: &Key, request: GetRequest) -> Result<GetResponse> {
         let call = self.start(Op::Get, key);
-        let GetResponse { info, body } = call.end(self.inner.get(key, request).await)?;
+        let GetResponse { info, checked, body } = call.end(self.inner.get(key, request).await)?;
         let counters = Arc::clone(&self.counters);
         let body = body.inspect(move |chunk| count_chunk(&counters, chunk)).boxed();
-        Ok(GetResponse { info, body })
+        Ok(GetResponse { info, checked, body })
     }
 
     async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {
@@ -230,8 +231,8 @@ impl ObjectStore for ObserveStore {
         self.start(Op::CompleteUpload, &key).end(self.inner.complete_upload(request).await)
     }
 
-    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
-        self.start(Op::AbortUpload, &upload.key).end(self.inner.abort_upload(upload).await)
+    async fn abort_upload(&self, abandoned: &Abandoned) -> Result<()> {
+        self.start(Op::AbortUpload, abandoned.key()).end(self.inner.abort_upload(abandoned).await)
     }
 }
 
@@ -246,7 +247,8 @@ mod tests {
         let key = Key::parse("k").unwrap();
         let before = store.counts();
         store.put(&key, Bytes::from_static(b"12345"), &Headers::default(), Condition::Always).await.unwrap();
-        let mut answer = store.get(&key, GetRequest { range: Some(1..4), if_match: None }).await.unwrap();
+        let mut answer =
+            store.get(&key, GetRequest { range: Some(1..4), ..GetRequest::default() }).await.unwrap();
         while answer.body.next().await.is_some() {}
         store.head(&Key::parse("absent").unwrap()).await.unwrap_err();
         let counts = store.counts() - before;

@@ -5,8 +5,8 @@
 //! fails. A server that cannot be reached, or a missing permission, is an error and no finding.
 
 use super::{
-    CompleteRequest, Condition, CopyRequest, ETag, Error, ErrorKind, GetRequest, Headers, ObjectStore,
-    PartKinds, PartSource, Result, Upload, Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, ETag, Error, ErrorKind, GetRequest, Headers,
+    ObjectStore, PartKinds, PartSource, Result, Upload, Version,
 };
 use crate::name::{Key, Prefix};
 use bytes::Bytes;
@@ -91,10 +91,15 @@ impl Capabilities {
         ]
     }
 
+    /// Those that keep a writer from overwriting another unnoticed.
+    pub fn guards(&self) -> [(&'static str, &Support); 4] {
+        let [absent, matches, complete_absent, complete_matches, ..] = self.named();
+        [absent, matches, complete_absent, complete_matches]
+    }
+
     /// Whether no writer can overwrite another unnoticed.
     pub fn guards_writes(&self) -> bool {
-        let guards = [&self.put_absent, &self.put_matches, &self.complete_absent, &self.complete_matches];
-        guards.iter().all(|support| **support == Support::Yes)
+        self.guards().iter().all(|(_, support)| **support == Support::Yes)
     }
 }
 
@@ -164,7 +169,7 @@ impl Probe<'_> {
     }
 
     async fn read(&self, range: Option<Range<u64>>, if_match: Option<ETag>) -> Result<Vec<u8>> {
-        let mut answer = self.store.get(&self.key, GetRequest { range, if_match }).await?;
+        let mut answer = self.store.get(&self.key, GetRequest { range, if_match, part: None }).await?;
         let mut body = Vec::new();
         while let Some(chunk) = answer.body.next().await {
             body.extend_from_slice(&chunk?);
@@ -223,7 +228,7 @@ impl Probe<'_> {
     }
 
     async fn abort(&self, upload: &Upload) {
-        if let Err(error) = self.store.abort_upload(upload).await {
+        if let Err(error) = self.store.abort_upload(&Abandoned::Upload(upload.clone())).await {
             tracing::warn!(key = %upload.key, %error, "the probe's upload stays");
         }
     }

@@ -22,9 +22,9 @@ mod upload;
 pub use config::{CredentialSource, CustomerKey, PathStyle, S3Config, Sse};
 
 use super::{
-    CompleteRequest, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest, GetResponse,
-    Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload,
-    Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest,
+    GetResponse, Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource,
+    Result, Upload, Version,
 };
 use crate::name::Key;
 use aws_sdk_s3::Client;
@@ -65,6 +65,17 @@ impl S3Store {
     /// The bucket's name.
     pub fn bucket(&self) -> &str {
         &self.config.bucket
+    }
+
+    /// The SDK's client, for what concerns no object: buckets and their settings.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Another bucket of the same service, with the same client.
+    pub fn for_bucket(&self, bucket: &str) -> Self {
+        let config = S3Config { bucket: bucket.to_owned(), ..(*self.config).clone() };
+        Self { config: config.into(), ..self.clone() }
     }
 
     fn site<'a>(&'a self, op: Op, key: Option<&'a Key>) -> Site<'a> {
@@ -211,7 +222,7 @@ impl ObjectStore for S3Store {
         upload::complete(self, &request).await
     }
 
-    async fn abort_upload(&self, upload: &Upload) -> Result<()> {
-        upload::abort(self, upload).await
+    async fn abort_upload(&self, abandoned: &Abandoned) -> Result<()> {
+        upload::abort(self, abandoned).await
     }
 }

@@ -1,6 +1,7 @@
 //! `stat` and the changes of attributes.
 
 use super::Vfs;
+use super::backlog::Commit;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Attr, Content, Directory, File, Ino, Inode, Marker, Node, RemoteFile, Stamp};
@@ -100,7 +101,7 @@ impl Vfs {
     }
 
     /// Changes attributes and length. A change that cannot be kept is refused.
-    pub async fn setattr(&self, ino: Ino, set: SetAttr) -> Result<Attr> {
+    pub async fn setattr(self: &Arc<Self>, ino: Ino, set: SetAttr) -> Result<Attr> {
         self.writable()?;
         let inode = self.table.inode(ino)?;
         let _keys = self.namespace.read().await;
@@ -119,11 +120,14 @@ impl Vfs {
     }
 
     /// A change by path has no close that would commit it.
-    pub(super) async fn settle_if_unwritten(&self, inode: &Arc<Inode>) -> Result<()> {
-        if inode.file().is_some_and(|file| file.state.lock().handles.writers == 0) {
-            self.settle_unlocked(inode).await?;
+    pub(super) async fn settle_if_unwritten(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<()> {
+        if inode.file().is_none_or(|file| file.state.lock().handles.writers > 0) {
+            return Ok(());
         }
-        Ok(())
+        match self.options.commit {
+            Commit::Close => self.settle_unlocked(inode).await.map(drop),
+            Commit::Async { .. } => self.close(inode).await,
+        }
     }
 
     /// A writer who may not keep set-id bits changes the content (`FUSE_WRITE_KILL_SUIDGID`).

@@ -5,13 +5,12 @@ use super::open::{OpenFlags, Opened};
 use super::{Caller, Vfs};
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::inode::{
-    Child, Content, File, FileState, Ino, Inode, Listing, Marker, Node, Place, Stage, StagedFile, Stamp,
-};
+use crate::inode::{Child, Content, File, FileState, Ino, Inode, Listing, Marker, Node, Place, Stage, Stamp};
+use crate::journal::{Record, StagedFile};
 use crate::meta::acl::{self, Maker};
 use crate::meta::{self, Attributes, Kind, Posix};
-use crate::name::Name;
-use crate::session_log::{Record, time::Time};
+use crate::name::{Name, NameError};
+use crate::session_log::{self, time::Time};
 use crate::store::{Condition, ErrorKind, Headers};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -46,6 +45,7 @@ impl Vfs {
                 let opened = self.open(inode.ino, flags, passthrough).await?;
                 return Ok((self.entry(&inode, Some(Place { parent, name })), opened));
             }
+            Err(Error::NotFound) if name.is_long() => return Err(Error::Name(NameError::TooLong)),
             Err(Error::NotFound) => {}
             Err(error) => return Err(error),
         }
@@ -78,12 +78,13 @@ impl Vfs {
 
     fn new_file(&self, parent: Ino, name: &Name, mode: u32, caller: Caller) -> Result<Arc<Inode>> {
         let key = self.table.prefix(parent)?.key(name)?;
-        let staged = self.cache.stage(&self.label(&key, None))?;
+        let record = Record::open(key, None);
+        let staged = self.cache.stage(&self.label(&record))?;
         // The local file's own time: from now on it says when the file was written last.
         let made = Posix::new(Kind::File, Stamp::of(staged.file())?.modified());
         let (posix, headers) = self.inherit(parent, made, mode, caller)?;
         let stage = Stage {
-            file: Arc::new(StagedFile { staged }),
+            file: Arc::new(StagedFile::new(staged, self.bucket.clone(), record)),
             base: None,
             committed: None,
             overlay: None,
@@ -113,7 +114,7 @@ impl Vfs {
     pub async fn symlink(&self, parent: Ino, name: &OsStr, target: &OsStr, caller: Caller) -> Result<Entry> {
         let bytes = target.as_encoded_bytes();
         if bytes.len() > TARGET_MAX {
-            return Err(Error::Name(crate::name::NameError::TooLong));
+            return Err(Error::Name(NameError::TooLong));
         }
         let caller = Caller { umask: 0, ..caller };
         self.put_new(parent, name, (Kind::Symlink, 0o777, caller), Bytes::copy_from_slice(bytes)).await
@@ -127,7 +128,7 @@ impl Vfs {
         body: Bytes,
     ) -> Result<Entry> {
         self.writable()?;
-        let name = Name::parse(name)?;
+        let name = Name::to_make(name)?;
         let _keys = self.namespace.read().await;
         if !self.may_be_done() {
             self.must_be_free(parent, &name).await?;
@@ -180,7 +181,7 @@ impl Vfs {
     /// Makes a directory: a marker object `name/`.
     pub async fn mkdir(&self, parent: Ino, name: &OsStr, mode: u32, caller: Caller) -> Result<Entry> {
         self.writable()?;
-        let name = Name::parse(name)?;
+        let name = Name::to_make(name)?;
         let _keys = self.namespace.read().await;
         if !self.may_be_done() {
             self.must_be_free(parent, &name).await?;
@@ -246,7 +247,7 @@ impl Vfs {
         {
             let at = clock::now();
             directory.state.lock().touch(at);
-            self.log.note(|| Record::Touched { ino: ino.0, at: Time(at) });
+            self.log.note(|| session_log::Record::Touched { ino: ino.0, at: Time(at) });
         }
     }
 }

@@ -1,33 +1,38 @@
 //! Commits: a staged file becomes the object, if the object is still the one it was made from.
 
 use super::Vfs;
-use super::open::is_outdated;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Committed, Content, File, Ino, Inode, RemoteFile, Stage, Stamp};
+use crate::journal::{self, Base, Layer, Record, State, Sum};
 use crate::meta::{self, Posix};
 use crate::name::Key;
-use crate::read::{Fetcher, Target};
-use crate::store::{Condition, CopyRequest, ErrorKind, Headers, Version};
-use crate::write::{Extents, Job, Source, plan_overlay, plan_whole};
-use bytes::{Bytes, BytesMut};
-use parking_lot::Mutex;
-use std::ops::Range;
+use crate::store::{ErrorKind, Headers, Version};
+use crate::write::Extents;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tarn_cache::BLOCK_SIZE;
 
-/// Times a commit starts again because the file became shorter while it was read.
+/// Times a commit starts again: the file became shorter while it was read, or an upload was gone.
 const COMMIT_TRIES: usize = 5;
 
 /// What a commit sends, taken under the state lock.
-struct Snapshot {
-    key: Key,
-    stage: Stage,
-    stamp: Stamp,
-    posix: Posix,
-    headers: Headers,
-    posix_changed: bool,
+pub(super) struct Snapshot {
+    pub(super) key: Key,
+    pub(super) stage: Stage,
+    pub(super) stamp: Stamp,
+    pub(super) posix: Posix,
+    pub(super) headers: Headers,
+    pub(super) posix_changed: bool,
+    /// [`Record::closes`] at that time.
+    closes: u64,
+}
+
+/// What the bucket has after a commit.
+struct Sent {
+    version: Version,
+    crc64nvme: Option<u64>,
+    crcs: Option<Arc<Vec<u64>>>,
 }
 
 impl Vfs {
@@ -36,24 +41,29 @@ impl Vfs {
     pub(super) async fn commit(&self, inode: &Inode) -> Result<()> {
         let Some(file) = inode.file() else { return Ok(()) };
         let _commit = file.commit.lock().await;
+        self.commit_locked(inode, file).await
+    }
+
+    /// The same for who holds [`File::commit`].
+    pub(super) async fn commit_locked(&self, inode: &Inode, file: &File) -> Result<()> {
         for _ in 0..COMMIT_TRIES {
             let Some(snapshot) = self.snapshot(inode.ino, file)? else { return Ok(()) };
-            let staged = Arc::clone(&snapshot.stage.file);
-            let result = self.send(inode.ino, file, snapshot).await;
-            // What did not reach the bucket outlives this process, as a file in the local store.
-            staged.staged.keep(result.is_err() && !file.state.lock().superseded);
-            match result {
+            match self.send(inode.ino, file, snapshot).await {
                 Err(Error::Disk(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
+                Err(error) if error.store_kind() == Some(ErrorKind::NotFound) => {
+                    tracing::debug!(ino = inode.ino.0, %error, "the upload was gone");
+                }
                 result => {
                     self.note(inode);
                     return result;
                 }
             }
         }
-        Err(Error::Internal("the file keeps shrinking while it is uploaded"))
+        Err(Error::Internal("the file keeps changing while it is uploaded"))
     }
 
-    fn snapshot(&self, ino: Ino, file: &File) -> Result<Option<Snapshot>> {
+    /// The file as it is now; `None` if there is nothing to send.
+    pub(super) fn snapshot(&self, ino: Ino, file: &File) -> Result<Option<Snapshot>> {
         let mut state = file.state.lock();
         if state.superseded {
             return Err(Error::Stale(
@@ -67,49 +77,77 @@ impl Vfs {
         let posix = state.written(stamp.modified());
         state.posix_changed |= posix != state.posix;
         state.posix = posix;
-        let (headers, posix_changed) = (state.headers.clone(), state.posix_changed);
-        Ok(Some(Snapshot { key, stage, stamp, posix, headers, posix_changed }))
-    }
-
-    async fn send(&self, ino: Ino, file: &File, snapshot: Snapshot) -> Result<()> {
-        let Snapshot { key, stage, stamp, posix, mut headers, posix_changed } = snapshot;
+        let mut headers = state.headers.clone();
         // Attributes that cannot be kept were refused when they were set. If the times of a write find no room
         // beside another client's metadata, the bytes go without them.
         match meta::write(&posix, &mut headers, self.options.defaults.attributes) {
             Ok(()) | Err(Error::NoRoom) => {}
             Err(error) => return Err(error),
         }
-        let unchanged = is_unchanged(&stage, &stamp).await?;
-        let known = || {
-            let committed = stage.committed.as_ref();
-            (committed.and_then(|known| known.crc64nvme), committed.and_then(|known| known.crcs.clone()))
-        };
-        let (version, (crc64nvme, crcs)) = match (&stage.base, unchanged) {
-            (Some(base), true) if posix_changed => {
-                let copied =
-                    self.copy_onto_itself(ino, &RemoteFile::new(base.clone()), headers.clone()).await?;
-                (copied.version.clone(), known())
+        let (posix_changed, closes) = (state.posix_changed, stage.file.record().closes);
+        Ok(Some(Snapshot { key, stage, stamp, posix, headers, posix_changed, closes }))
+    }
+
+    async fn send(&self, ino: Ino, file: &File, snapshot: Snapshot) -> Result<()> {
+        let unchanged = is_unchanged(&snapshot.stage, &snapshot.stamp).await?;
+        let sent = match snapshot.stage.base.clone().filter(|_| unchanged) {
+            Some(version) if !snapshot.posix_changed => snapshot.known(version),
+            base => {
+                if let Err(error) = snapshot.stage.file.note(|record| snapshot.close(record)) {
+                    // Without room for its record the file can still get into the bucket, which is better.
+                    tracing::warn!(key = %snapshot.key, %error, "the journal does not learn of a commit");
+                }
+                self.bring(ino, file, &snapshot, base).await?
             }
-            (Some(base), true) => (base.clone(), known()),
-            (Some(_), false) | (None, _) => match self.upload(ino, &key, &stage, &stamp, &headers).await {
-                Ok((version, crcs)) => {
-                    let crc64nvme = crcs.as_ref().map(|crcs| whole_crc(crcs, stamp.size));
-                    (version, (crc64nvme, crcs))
-                }
-                Err(error) if error.store_kind() == Some(ErrorKind::Precondition) => {
-                    match self.arrived_before(&key, &stage, &stamp).await? {
-                        Some((version, crc64nvme)) => (version, (Some(crc64nvme), None)),
-                        None => return Err(self.conflict(ino, file, &key, &stage, &headers).await),
-                    }
-                }
-                Err(error) => return Err(error),
-            },
         };
-        self.published(ino, &version);
+        self.published(ino, &sent.version);
+        self.committed(file, &snapshot, unchanged, sent);
+        self.finish_rename(&snapshot.stage.file).await
+    }
+
+    /// Makes the object: of the same bytes in the bucket if `base` is given, by an upload otherwise.
+    async fn bring(&self, ino: Ino, file: &File, snapshot: &Snapshot, base: Option<Version>) -> Result<Sent> {
+        let Snapshot { key, stage, stamp, headers, .. } = snapshot;
+        let (result, crc64nvme, crcs) = match base {
+            Some(version) => {
+                let known = snapshot.known(version.clone());
+                let copied = self.copy_onto_itself(ino, &RemoteFile::new(version), headers.clone()).await;
+                (copied.map(|copied| copied.version.clone()), known.crc64nvme, known.crcs)
+            }
+            None => {
+                let (result, crcs) = self.upload(ino, key, stage, stamp, headers).await;
+                let crc64nvme = crcs.as_ref().map(|crcs| whole_crc(crcs, stamp.size));
+                (result, crc64nvme, crcs)
+            }
+        };
+        let version = match result {
+            Ok(version) => version,
+            Err(error) => self.refused(ino, file, snapshot, crc64nvme, error).await?,
+        };
+        Ok(Sent { version, crc64nvme, crcs })
+    }
+
+    /// Takes note of a commit, in memory and in the journal.
+    fn committed(&self, file: &File, snapshot: &Snapshot, unchanged: bool, sent: Sent) {
+        let Snapshot { stage, stamp, posix, headers, closes, .. } = snapshot;
+        let Sent { version, crc64nvme, crcs } = sent;
+        let sum = crc64nvme.filter(|_| stage.overlay.is_none());
+        let noted = stage.file.note(|record| {
+            record.base = Some(Base::from(&version));
+            record.headers = headers.clone();
+            record.modified = journal::nanoseconds(stamp.modified());
+            if record.closes == *closes && record.state != State::Removed {
+                record.state = State::Committed;
+                record.sum = sum.map(|crc64nvme| Sum { size: stamp.size, crc64nvme });
+            }
+        });
+        if let Err(error) = noted {
+            tracing::warn!(key = %snapshot.key, %error, "the journal does not learn that a file was committed");
+        }
         let mut state = file.state.lock();
-        state.headers = headers;
+        state.headers = headers.clone();
         state.checked = clock::instant();
-        if state.posix == posix {
+        if state.posix == *posix {
             state.posix_changed = false;
         }
         if let Content::Staged(current) = &mut state.content {
@@ -123,135 +161,9 @@ impl Vfs {
                 }
             }
             current.base = Some(version);
-            current.committed = Some(Committed { stamp, writes: stage.writes, crc64nvme, crcs });
+            current.committed = Some(Committed { stamp: *stamp, writes: stage.writes, crc64nvme, crcs });
             current.copied = None;
         }
-        Ok(())
-    }
-
-    async fn upload(
-        &self,
-        ino: Ino,
-        key: &Key,
-        stage: &Stage,
-        stamp: &Stamp,
-        headers: &Headers,
-    ) -> Result<(Version, Option<Arc<Vec<u64>>>)> {
-        let condition = match &stage.base {
-            Some(version) => Condition::Matches(version.etag.clone()),
-            None => Condition::Absent,
-        };
-        let part_size = self.options.part_size;
-        if let Some(overlay) = &stage.overlay {
-            let base = self.target(ino, &overlay.base)?;
-            let parts = plan_overlay(stamp.size, overlay.base_len, &overlay.dirty, part_size);
-            let from = Some((key.clone(), overlay.base.version.etag.clone()));
-            let source = OverlaySource {
-                stage,
-                fetcher: &self.fetcher,
-                base,
-                dirty: &overlay.dirty,
-                base_len: overlay.base_len,
-            };
-            let job = Job { key, headers, condition, size: stamp.size, parts, source: &source, base: from };
-            return Ok((self.uploader.upload(job).await?.version, None));
-        }
-        if let Some((version, crcs)) = self.copy_on_server(key, stage, stamp, headers, &condition).await? {
-            return Ok((version, Some(crcs)));
-        }
-        let blocks = usize::try_from(stamp.size.div_ceil(BLOCK_SIZE)).unwrap_or(usize::MAX);
-        let source = WholeSource { stage, crcs: Mutex::new(vec![0; blocks]) };
-        let parts = plan_whole(stamp.size, part_size);
-        let job = Job { key, headers, condition, size: stamp.size, parts, source: &source, base: None };
-        let uploaded = self.uploader.upload(job).await?;
-        Ok((uploaded.version, Some(Arc::new(source.crcs.into_inner()))))
-    }
-
-    /// A file that is still the copy of an object: the server makes it without an upload.
-    async fn copy_on_server(
-        &self,
-        key: &Key,
-        stage: &Stage,
-        stamp: &Stamp,
-        headers: &Headers,
-        condition: &Condition,
-    ) -> Result<Option<(Version, Arc<Vec<u64>>)>> {
-        let Some(origin) = &stage.copied else { return Ok(None) };
-        if stamp.size != origin.version.size || stamp.size <= self.options.part_size {
-            return Ok(None);
-        }
-        let crcs = checksums(stage, stamp.size).await?;
-        if whole_crc(&crcs, stamp.size) != origin.crc64nvme {
-            return Ok(None);
-        }
-        let request = CopyRequest {
-            from: origin.key.clone(),
-            if_match: origin.version.etag.clone(),
-            size: origin.version.size,
-            to: key.clone(),
-            condition: condition.clone(),
-            headers: Some(headers.clone()),
-        };
-        match self.store.copy(request).await {
-            Ok(version) => Ok(Some((version, Arc::new(crcs)))),
-            // The source is gone or another version: our bytes are sent instead.
-            Err(error) if is_outdated(&Error::Store(error.duplicate())) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// The version that a worker which was killed has committed already: these very bytes.
-    async fn arrived_before(
-        &self,
-        key: &Key,
-        stage: &Stage,
-        stamp: &Stamp,
-    ) -> Result<Option<(Version, u64)>> {
-        let Some(found) = self.head_if_any(key).await? else { return Ok(None) };
-        if stage.overlay.is_some() || found.version.size != stamp.size {
-            return Ok(None);
-        }
-        let ours = whole_crc(&checksums(stage, stamp.size).await?, stamp.size);
-        Ok((found.crc64nvme == Some(ours)).then_some((found.version, ours)))
-    }
-
-    /// Somebody else changed the object: theirs stays, ours is kept beside it, and the caller is told.
-    async fn conflict(&self, ino: Ino, file: &File, key: &Key, stage: &Stage, headers: &Headers) -> Error {
-        let kept = match self.conflict_key(key) {
-            Ok(kept) => kept,
-            Err(error) => return error,
-        };
-        let mut ours = stage.clone();
-        ours.base = None;
-        ours.copied = None;
-        let stamp = match Stamp::of(ours.file.staged.file()) {
-            Ok(stamp) => stamp,
-            Err(error) => return error.into(),
-        };
-        match self.upload(ino, &kept, &ours, &stamp, headers).await {
-            Ok(_) => {
-                tracing::warn!(%key, %kept, "conflict: another client changed the object; local bytes kept");
-                self.note_conflict(key.to_string(), kept.to_string());
-            }
-            Err(error) => {
-                // The staged file stays, and so does the inode: the next flush tries again.
-                tracing::error!(%key, %error, "conflict: local bytes could not be kept in the bucket yet");
-                return error;
-            }
-        }
-        file.state.lock().superseded = true;
-        if let Some(place) = self.table.place(ino) {
-            self.forget_listing(place.parent);
-        }
-        self.table.remove(ino);
-        Error::Stale(format!("another client changed {key}; these bytes are kept as {kept}"))
-    }
-
-    fn conflict_key(&self, key: &Key) -> Result<Key> {
-        let seconds = clock::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let count = self.conflicts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let suffix = format!(".conflict-{}-{seconds}-{count}", self.options.host);
-        Ok(Key::parse(&format!("{}{suffix}", key.as_str()))?)
     }
 
     /// Notes a version that this mount just wrote in the listing of its directory.
@@ -271,6 +183,51 @@ impl Vfs {
             state.absent.clear();
             *directory.listing.lock() = None;
         }
+    }
+}
+
+impl Snapshot {
+    /// The version, with the checksums that were computed when it was committed.
+    fn known(&self, version: Version) -> Sent {
+        let committed = self.stage.committed.as_ref();
+        Sent {
+            version,
+            crc64nvme: committed.and_then(|known| known.crc64nvme),
+            crcs: committed.and_then(|known| known.crcs.clone()),
+        }
+    }
+
+    /// Bytes that an upload has to send.
+    pub(super) fn bytes(&self) -> u64 {
+        match &self.stage.overlay {
+            Some(overlay) => overlay.dirty.iter().map(|range| range.end - range.start).sum(),
+            None => self.stamp.size,
+        }
+    }
+
+    /// Whether the bucket certainly has all of this already.
+    pub(super) fn is_committed(&self) -> bool {
+        let committed = self.stage.committed.as_ref();
+        !self.posix_changed
+            && committed.is_some_and(|known| {
+                known.writes == self.stage.writes && known.stamp.proves_unchanged(&self.stamp)
+            })
+    }
+
+    /// Writes down that the file, as it is here, must get into the bucket.
+    pub(super) fn close(&self, record: &mut Record) {
+        if record.state == State::Removed {
+            return;
+        }
+        record.state = State::Closed;
+        record.headers = self.headers.clone();
+        record.modified = journal::nanoseconds(self.stamp.modified());
+        record.sum = None;
+        record.layer = self
+            .stage
+            .overlay
+            .as_ref()
+            .map(|overlay| Layer { base_len: overlay.base_len, dirty: overlay.dirty.iter().collect() });
     }
 }
 
@@ -309,9 +266,9 @@ pub(super) async fn checksums(stage: &Stage, size: u64) -> Result<Vec<u64>> {
     .await
 }
 
-const BLOCK: usize = BLOCK_SIZE as usize;
+pub(super) const BLOCK: usize = BLOCK_SIZE as usize;
 
-fn crc(block: &[u8]) -> u64 {
+pub(super) fn crc(block: &[u8]) -> u64 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, block)
 }
 
@@ -332,45 +289,4 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_panicked| Error::Internal("a disk task ended early"))?
-}
-
-/// A staged file that holds every byte.
-struct WholeSource<'a> {
-    stage: &'a Stage,
-    /// CRC64NVME by block, filled in as parts are read.
-    crcs: Mutex<Vec<u64>>,
-}
-
-#[async_trait::async_trait]
-impl Source for WholeSource<'_> {
-    async fn read(&self, range: Range<u64>) -> Result<Bytes> {
-        let file = Arc::clone(&self.stage.file);
-        let first = usize::try_from(range.start / BLOCK_SIZE).unwrap_or(usize::MAX);
-        let (bytes, crcs) = blocking(move || {
-            let mut bytes = BytesMut::zeroed(usize::try_from(range.end - range.start).unwrap_or(usize::MAX));
-            file.staged.file().read_exact_at(&mut bytes, range.start)?;
-            let crcs: Vec<u64> = bytes.chunks(BLOCK).map(crc).collect();
-            Ok((bytes.freeze(), crcs))
-        })
-        .await?;
-        self.crcs.lock()[first..first + crcs.len()].copy_from_slice(&crcs);
-        Ok(bytes)
-    }
-}
-
-/// Changed ranges over a base version.
-struct OverlaySource<'a> {
-    stage: &'a Stage,
-    fetcher: &'a Fetcher,
-    base: Target,
-    dirty: &'a Extents,
-    base_len: u64,
-}
-
-#[async_trait::async_trait]
-impl Source for OverlaySource<'_> {
-    async fn read(&self, range: Range<u64>) -> Result<Bytes> {
-        let pieces = self.dirty.split(range);
-        super::read::read_layers(&self.stage.file, self.fetcher, &self.base, self.base_len, pieces).await
-    }
 }

@@ -34,8 +34,12 @@ impl Vfs {
     pub async fn lookup(&self, parent: Ino, name: &OsStr) -> Result<Entry> {
         let name = Name::parse(name)?;
         let _keys = self.namespace.read().await;
-        let inode = self.resolve(parent, &name).await?;
-        Ok(self.entry(&inode, Some(Place { parent, name })))
+        match self.resolve(parent, &name).await {
+            Ok(inode) => Ok(self.entry(&inode, Some(Place { parent, name }))),
+            // Only another client can have made it.
+            Err(Error::NotFound) if name.is_long() => Err(Error::Name(NameError::TooLong)),
+            Err(error) => Err(error),
+        }
     }
 
     /// An inode for the kernel, counted as looked up.

@@ -11,6 +11,7 @@ use crate::read::Target;
 use crate::session_log::How;
 use crate::store::ErrorKind;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tarn_cache::Access;
 
@@ -160,6 +161,7 @@ impl Vfs {
             self.fetcher.fetch_whole(&target).await?;
             file.state.lock().checked = clock::instant();
         }
+        self.fetcher.check(&target).await;
         Ok(())
     }
 
@@ -257,7 +259,11 @@ impl Vfs {
 fn choose(state: &mut FileState, passthrough: bool) -> Result<Serve> {
     let complete = match &state.content {
         Content::Staged(stage) => stage.overlay.is_none(),
-        Content::Remote(remote) => remote.object.lock().as_ref().is_some_and(|object| object.is_whole()),
+        // Once it is passed through nobody compares anything any more.
+        Content::Remote(remote) => {
+            let whole = remote.object.lock().as_ref().is_some_and(|object| object.is_whole());
+            whole && !remote.unchecked.load(Ordering::Acquire)
+        }
     };
     match &mut state.serving {
         Serving::Passthrough { handles, file } => {
@@ -277,14 +283,17 @@ fn choose(state: &mut FileState, passthrough: bool) -> Result<Serve> {
     if passthrough && !complete && matches!(state.content, Content::Remote(_)) {
         return Ok(Serve::Direct);
     }
-    let version = match &state.content {
-        Content::Remote(remote) => Some(remote.version.clone()),
-        Content::Staged(_) => None,
+    let (version, spoiled) = match &state.content {
+        Content::Remote(remote) => {
+            (Some(remote.version.clone()), remote.spoiled.swap(false, Ordering::AcqRel))
+        }
+        Content::Staged(_) => (None, false),
     };
-    let keep_pages = match (&state.kernel_pages, &version) {
-        (Some(pages), Some(version)) => pages.same_bytes(version),
-        (None, _) | (_, None) => false,
-    };
+    let keep_pages = !spoiled
+        && match (&state.kernel_pages, &version) {
+            (Some(pages), Some(version)) => pages.same_bytes(version),
+            (None, _) | (_, None) => false,
+        };
     state.kernel_pages = version;
     Ok(Serve::Cached { keep_pages })
 }

@@ -29,6 +29,7 @@ impl Vfs {
             self.delete_file(&name, &self.table.prefix(parent)?.key(&name)?).await?;
         }
         self.table.remove(inode.ino);
+        self.give_up(&inode).await;
         self.removed(parent, &name).await
     }
 
@@ -37,6 +38,14 @@ impl Vfs {
         self.entry_changed(parent, name, None);
         self.touch_directory(parent);
         self.keep_directory(parent).await
+    }
+
+    /// The name of a file is gone or another's: what is staged of it belongs nowhere any more.
+    pub(super) async fn give_up(&self, inode: &Inode) {
+        let Some(file) = inode.file() else { return };
+        let Content::Staged(stage) = file.state.lock().content.clone() else { return };
+        self.unrecord(&stage.file);
+        self.uploader.abandon(&stage.file).await;
     }
 
     /// Removes an empty directory and its marker.

@@ -1,15 +1,16 @@
 //! Renaming. S3 has no rename: a file is copied on the server under the version it is known by, then deleted.
 
 use super::Vfs;
-use super::remove::in_bucket;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::inode::{Child, Content, Ino, Inode, Node, Place, RemoteFile};
-use crate::meta;
-use crate::name::Name;
-use crate::store::{Condition, CopyRequest, ErrorKind, Version};
+use crate::inode::{Child, Content, File, Ino, Inode, Node, Place, RemoteFile};
+use crate::journal::{Base, Move, Origin};
+use crate::meta::{self, Posix};
+use crate::name::{Key, Name};
+use crate::store::{Condition, CopyRequest, ErrorKind, Headers, Version};
 use std::ffi::OsStr;
 use std::sync::Arc;
+use tokio::sync::MutexGuard;
 
 /// What `renameat2` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +28,7 @@ impl Vfs {
     pub async fn rename(&self, from: (Ino, &OsStr), to: (Ino, &OsStr), mode: RenameMode) -> Result<()> {
         self.writable()?;
         let from = Place { parent: from.0, name: Name::parse(from.1)? };
-        let to = Place { parent: to.0, name: Name::parse(to.1)? };
+        let to = Place { parent: to.0, name: Name::to_make(to.1)? };
         if self.may_be_done() && mode != RenameMode::Exchange && self.was_renamed(&from, &to).await? {
             return self.renamed(&from, &to).await;
         }
@@ -153,36 +154,20 @@ impl Vfs {
         let file = inode.file().ok_or(Error::IsDirectory)?;
         self.describe(inode.ino, file).await?;
         let _op = file.op.lock().await;
-        let old_key = self.table.prefix(from.parent)?.key(&from.name)?;
-        let new_key = self.table.prefix(to.parent)?.key(&to.name)?;
+        let keys =
+            (self.table.prefix(from.parent)?.key(&from.name)?, self.table.prefix(to.parent)?.key(&to.name)?);
+        // Uploads under way end first: ours under the old name, and the one of what is replaced, whose version must
+        // be known.
+        let _commits = lock_commits(inode, target.as_deref()).await;
         let replaced = target.as_ref().and_then(|target| current_version(target));
-        // An upload under way ends under the old name first.
-        let commit = file.commit.lock().await;
         let content = file.state.lock().content.clone();
         match content {
             Content::Remote(remote) => {
-                let condition = match mode {
-                    RenameMode::Replace => Condition::Always,
-                    RenameMode::NoReplace | RenameMode::Exchange => Condition::Absent,
-                };
-                // A rename changes an attribute, ctime, and none of the others: not even those that only the object's
-                // own time says. Where the metadata has no room for them they are left to that.
-                let (mut posix, mut headers) = {
-                    let state = file.state.lock();
-                    (state.posix, state.headers.clone())
-                };
-                posix.ctime = clock::now();
-                let kept = meta::write(&posix, &mut headers, self.options.defaults.attributes).is_ok();
-                let request = CopyRequest {
-                    from: old_key.clone(),
-                    if_match: remote.version.etag.clone(),
-                    size: remote.version.size,
-                    to: new_key.clone(),
-                    condition,
-                    headers: kept.then(|| headers.clone()),
-                };
-                let version = self.copy_to_new_name(request, to.parent).await?;
-                self.delete_file(&from.name, &old_key).await?;
+                let (posix, headers, kept) = self.renamed_attributes(file);
+                let headers_sent = kept.then(|| headers.clone());
+                let version = self
+                    .rename_object((from, to), &keys, &remote.version, (replaced, mode), headers_sent)
+                    .await?;
                 self.moved_copy(inode, &remote, version.clone());
                 {
                     let mut state = file.state.lock();
@@ -191,34 +176,98 @@ impl Vfs {
                 self.table.rename(inode.ino, to.clone());
                 self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
             }
-            Content::Staged(_) => {
-                // Uploaded once, under its last name; the old object goes when the new one is there.
-                let had_object = in_bucket(inode);
-                if !to.name.is_plain() {
-                    self.must_take(&new_key).await?;
-                }
-                {
-                    let mut state = file.state.lock();
-                    if let Content::Staged(stage) = &mut state.content {
-                        stage.base = replaced;
-                        stage.committed = None;
-                        stage.file.staged.relabel(&self.label(&new_key, stage.base.as_ref()))?;
-                    }
-                    state.posix.ctime = clock::now();
-                }
+            Content::Staged(stage) if stage.overlay.is_some() => {
+                // What is not in the layer is in the object: that moves with it.
+                self.commit_locked(inode, file).await?;
+                let version = current_version(inode).ok_or(Error::Internal("a layer has a base"))?;
+                let version = self.rename_object((from, to), &keys, &version, (replaced, mode), None).await?;
+                self.follow_copy(inode, &version);
                 self.table.rename(inode.ino, to.clone());
-                drop(commit);
-                if had_object {
-                    self.commit(inode).await?;
-                    self.delete_file(&from.name, &old_key).await?;
-                }
+                self.relabel(inode);
+                self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
             }
+            Content::Staged(_) => self.rename_staged(inode, file, to, keys, replaced).await?,
         }
         self.note(inode);
-        if let Some(target) = target {
+        if let Some(target) = &target {
             tracing::debug!(replaced = target.ino.0, "renamed over");
+            self.give_up(target).await;
         }
         Ok(())
+    }
+
+    /// The attributes after a rename: it changes one, ctime, and none of the others, not even those that only the
+    /// object's own time says. Where the metadata has no room for them (`false`) they are left to that.
+    fn renamed_attributes(&self, file: &File) -> (Posix, Headers, bool) {
+        let (mut posix, mut headers) = {
+            let state = file.state.lock();
+            (state.posix, state.headers.clone())
+        };
+        posix.ctime = clock::now();
+        let kept = meta::write(&posix, &mut headers, self.options.defaults.attributes).is_ok();
+        (posix, headers, kept)
+    }
+
+    /// Copies the object to its new key and deletes the old one.
+    async fn rename_object(
+        &self,
+        (from, to): (&Place, &Place),
+        (old_key, new_key): &(Key, Key),
+        version: &Version,
+        (replaced, mode): (Option<Version>, RenameMode),
+        headers: Option<Headers>,
+    ) -> Result<Version> {
+        let _under_way = self.begin_move(Move {
+            from: old_key.as_str().to_owned(),
+            to: new_key.as_str().to_owned(),
+            replaces: replaced.map(|version| version.etag),
+        });
+        let condition = match mode {
+            RenameMode::Replace => Condition::Always,
+            RenameMode::NoReplace | RenameMode::Exchange => Condition::Absent,
+        };
+        let request = CopyRequest {
+            from: old_key.clone(),
+            if_match: version.etag.clone(),
+            size: version.size,
+            to: new_key.clone(),
+            condition,
+            headers,
+        };
+        let version = self.copy_to_new_name(request, to.parent).await?;
+        self.delete_file(&from.name, old_key).await?;
+        Ok(version)
+    }
+
+    /// A staged file is uploaded once, under its last name; the old object goes when the new one is there.
+    async fn rename_staged(
+        &self,
+        inode: &Arc<Inode>,
+        file: &File,
+        to: &Place,
+        (old_key, new_key): (Key, Key),
+        replaced: Option<Version>,
+    ) -> Result<()> {
+        if !to.name.is_plain() {
+            self.must_take(&new_key).await?;
+        }
+        let old = current_version(inode);
+        {
+            let mut state = file.state.lock();
+            if let Content::Staged(stage) = &mut state.content {
+                let moved_from = old.as_ref().map(|old| Origin { key: old_key, etag: old.etag.clone() });
+                stage.file.note(|record| {
+                    record.key = new_key;
+                    record.base = replaced.as_ref().map(Base::from);
+                    record.moved_from = record.moved_from.take().or(moved_from);
+                })?;
+                stage.base = replaced;
+                stage.committed = None;
+            }
+            state.posix.ctime = clock::now();
+        }
+        self.table.rename(inode.ino, to.clone());
+        if old.is_some() { self.commit_locked(inode, file).await } else { Ok(()) }
     }
 
     /// The file's bytes are now another object's.
@@ -238,6 +287,18 @@ impl Vfs {
         self.touch_directory(to.parent);
         self.keep_directory(from.parent).await
     }
+}
+
+/// The commit locks of both files, the smaller number's first.
+async fn lock_commits<'a>(one: &'a Inode, other: Option<&'a Inode>) -> Vec<MutexGuard<'a, ()>> {
+    let mut inodes: Vec<&Inode> = [Some(one), other].into_iter().flatten().collect();
+    inodes.sort_by_key(|inode| inode.ino);
+    inodes.dedup_by_key(|inode| inode.ino);
+    let mut held = Vec::new();
+    for file in inodes.into_iter().filter_map(Inode::file) {
+        held.push(file.commit.lock().await);
+    }
+    held
 }
 
 fn current_version(inode: &Inode) -> Option<Version> {

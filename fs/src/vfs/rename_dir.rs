@@ -4,6 +4,7 @@
 use super::Vfs;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, Ino, Inode, Listing, Node, Place, RemoteFile};
+use crate::journal::{Base, Move};
 use crate::name::{Key, Name, Prefix};
 use crate::store::{Condition, CopyRequest, Depth, ListRequest, Listed, Version};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -15,11 +16,13 @@ impl Vfs {
     pub(super) async fn rename_directory(&self, inode: &Arc<Inode>, from: &Place, to: &Place) -> Result<()> {
         let old = self.table.prefix(from.parent)?.dir(&from.name)?;
         let new = self.table.prefix(to.parent)?.dir(&to.name)?;
+        let of = Move { from: old.as_str().to_owned(), to: new.as_str().to_owned(), replaces: None };
         let listed = self.subtree(&old).await?;
         let parallel = self.options.max_requests.max(1);
         // A key that gets too long is found before anything is copied.
         let targets = listed.iter().map(|object| moved(&object.key, &old, &new));
         let targets = targets.collect::<Result<Vec<Key>>>()?;
+        let under_way = self.begin_move(of);
         let pairs = listed.iter().zip(targets);
         let copies: Vec<_> = pairs.map(|(object, to)| self.copy_below(object, to)).collect();
         let copies: HashMap<Key, Version> =
@@ -31,10 +34,11 @@ impl Vfs {
         self.table.rename(inode.ino, to.clone());
         self.entry_changed(to.parent, &to.name, Some(Child::Directory));
         self.relabel_below(inode.ino);
+        drop(under_way);
         Ok(())
     }
 
-    async fn subtree(&self, prefix: &Prefix) -> Result<Vec<Listed>> {
+    pub(super) async fn subtree(&self, prefix: &Prefix) -> Result<Vec<Listed>> {
         let mut objects = Vec::new();
         let mut after = None;
         loop {
@@ -126,10 +130,14 @@ impl Vfs {
     /// A staged file that outlives this process says where it belongs.
     pub(super) fn relabel(&self, inode: &Inode) {
         let (Some(file), Ok(key)) = (inode.file(), self.table.key(inode.ino)) else { return };
-        if let Content::Staged(stage) = &file.state.lock().content
-            && let Err(error) = stage.file.staged.relabel(&self.label(&key, stage.base.as_ref()))
-        {
-            tracing::warn!(%key, %error, "staged file keeps its old label");
+        if let Content::Staged(stage) = &file.state.lock().content {
+            let noted = stage.file.note(|record| {
+                record.key = key.clone();
+                record.base = stage.base.as_ref().map(Base::from);
+            });
+            if let Err(error) = noted {
+                tracing::warn!(%key, %error, "the journal does not learn of a staged file's new name");
+            }
         }
     }
 }

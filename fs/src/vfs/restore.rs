@@ -11,8 +11,9 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{
     Committed, Content, Directory, File, FileState, Handles, Ino, Inode, Marker, Node, Overlay, Place,
-    RemoteFile, Serving, Stage, StagedFile,
+    RemoteFile, Serving, Stage,
 };
+use crate::journal::{Entry, StagedFile, State as Journaled};
 use crate::name::Name;
 use crate::session_log::{
     ContentRecord, FileRecord, HandleState, How, InodeState, NodeRecord, OverlayRecord, StagedRecord, State,
@@ -52,7 +53,7 @@ impl Vfs {
             if let Some(file) = inode.file()
                 && let Content::Staged(stage) = &file.state.lock().content
             {
-                stage.file.staged.keep(false);
+                stage.file.staged.keep(stage.file.record().state == Journaled::Closed);
             }
             // Its last writer is gone, and with the killed worker whoever watched what it had mapped.
             let staged =
@@ -122,7 +123,9 @@ impl Vfs {
 
     fn restore_staged(&self, ino: Ino, record: &StagedRecord) -> Result<(Content, Headers, bool)> {
         let base: Option<Version> = record.base.clone().map(Into::into);
-        let Some(staged) = self.cache.adopt(&record.name)? else {
+        let orphan = self.cache.orphan(&record.name)?;
+        let journaled = orphan.as_ref().and_then(|orphan| orphan.label().and_then(Entry::read));
+        let (Some(orphan), Some(Entry::File(journaled))) = (orphan, journaled) else {
             // The worker was killed between the rename into the clean store and its record of it.
             if record.committed.is_none() {
                 tracing::error!(
@@ -140,8 +143,9 @@ impl Vfs {
             let version = base.unwrap_or_else(lost);
             return Ok((Content::Remote(Arc::new(RemoteFile::new(version))), Headers::default(), false));
         };
+        let file = StagedFile::new(orphan.adopt()?, self.bucket.clone(), *journaled);
         // It stays on disk if this worker gets no further than this.
-        staged.keep(true);
+        file.staged.keep(true);
         let overlay = record.overlay.as_ref().map(|overlay| self.restore_overlay(overlay)).transpose()?;
         let dirty = overlay.as_ref().is_some_and(|overlay| !overlay.dirty.is_empty());
         let committed = record.committed.filter(|_| !dirty).map(|committed| Committed {
@@ -150,14 +154,7 @@ impl Vfs {
             crc64nvme: committed.crc64nvme,
             crcs: None,
         });
-        let stage = Stage {
-            file: Arc::new(StagedFile { staged }),
-            base,
-            committed,
-            overlay,
-            writes: 0,
-            copied: None,
-        };
+        let stage = Stage { file: Arc::new(file), base, committed, overlay, writes: 0, copied: None };
         Ok((Content::Staged(Box::new(stage)), record.headers.clone(), record.posix_changed))
     }
 

@@ -1,6 +1,7 @@
 //! The end of a file's work: the last writer's release, promotion into the clean store, the drain at unmount.
 
 use super::Vfs;
+use super::backlog::Commit;
 use super::commit::{blocking, checksums, whole_crc};
 use super::handle::Handle;
 use super::open::uncount;
@@ -9,12 +10,16 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Committed, Content, File, Inode, Node, RemoteFile, Stamp};
 use crate::session_log::Record;
+use futures::{StreamExt, stream};
 use std::sync::Arc;
 use std::time::Duration;
 use tarn_cache::PromoteWith;
 
 /// How often a file that is still mapped for writing is looked at.
 const MAPPED_POLL: Duration = Duration::from_millis(500);
+
+/// How often a drain says how far it is.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Failed commits of a mapped file before it is left to the end of the mount.
 const MAPPED_FAILURES_MAX: u32 = 10;
@@ -46,7 +51,14 @@ impl Vfs {
             *count -= 1;
             state.handles.writers
         };
-        let settled = if handle.writes && writers == 0 { self.settle(&handle.inode).await } else { Ok(()) };
+        let settled = match self.options.commit {
+            _ if !handle.writes || writers > 0 => Ok(()),
+            Commit::Close => self.settle(&handle.inode).await,
+            Commit::Async { .. } => {
+                self.settle_later(&handle.inode);
+                Ok(())
+            }
+        };
         self.close_if_idle(file).await;
         self.log.note(|| Record::Closed { fh });
         if settled.is_ok() {
@@ -54,6 +66,19 @@ impl Vfs {
         }
         // Otherwise it stays pinned, with its bytes: the next flush or the end of the mount tries again.
         settled
+    }
+
+    /// Settles in the background what is staged.
+    fn settle_later(self: &Arc<Self>, inode: &Arc<Inode>) {
+        let Some(file) = inode.file() else { return };
+        let size = match &file.state.lock().content {
+            Content::Staged(stage) if stage.overlay.is_none() => {
+                stage.file.staged.file().metadata().map(|meta| meta.len())
+            }
+            Content::Staged(_) => Ok(0),
+            Content::Remote(_) => return,
+        };
+        self.enqueue(inode, size.unwrap_or_default());
     }
 
     async fn settle(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<()> {
@@ -180,31 +205,29 @@ impl Vfs {
 
     /// Commits everything that is not in the bucket yet.
     pub async fn drain(&self) -> DrainReport {
-        let mut report = DrainReport::default();
         let _keys = self.namespace.read().await;
-        for inode in self.table.all() {
-            let Node::File(file) = &inode.node else { continue };
-            let dirty = matches!(&file.state.lock().content, Content::Staged(stage) if stage.committed.is_none())
-                || file.state.lock().posix_changed;
-            let staged = matches!(&file.state.lock().content, Content::Staged(_));
-            if !staged {
-                continue;
+        let staged = |inode: &Arc<Inode>| {
+            inode.file().is_some_and(|file| matches!(file.state.lock().content, Content::Staged(_)))
+        };
+        let inodes: Vec<_> = self.table.all().into_iter().filter(staged).collect();
+        let (total, mut said) = (inodes.len(), clock::instant());
+        let parallel = self.options.max_requests.clamp(1, 16);
+        let ends: Vec<_> = inodes.iter().map(|inode| self.drain_one(inode)).collect();
+        let mut ended = stream::iter(ends).buffer_unordered(parallel);
+        let mut report = DrainReport::default();
+        let mut done = 0;
+        while let Some(end) = ended.next().await {
+            done += 1;
+            match end {
+                Ok(committed) => report.committed += usize::from(committed),
+                Err(failed) => report.failed.push(failed),
             }
-            match self.commit(&inode).await {
-                Ok(()) if dirty => report.committed += 1,
-                Ok(()) => {}
-                Err(error) => {
-                    let name =
-                        self.table.key(inode.ino).map_or_else(|_| "(removed)".into(), |key| key.to_string());
-                    let kept = kept_path(file).unwrap_or_default();
-                    report.failed.push((name, format!("{error}; the bytes are kept in {kept}")));
-                    continue;
-                }
-            }
-            if let Err(error) = self.settle_unlocked(&inode).await {
-                tracing::debug!(ino = inode.ino.0, %error, "not promoted at the end");
+            if said.elapsed() >= PROGRESS {
+                said = clock::instant();
+                tracing::info!(done, total, failed = report.failed.len(), "draining");
             }
         }
+        drop(ended);
         for inode in self.table.all() {
             if let Node::Directory(directory) = &inode.node {
                 self.remember(&inode, directory, Worth::Anyway);
@@ -212,6 +235,25 @@ impl Vfs {
         }
         tracing::info!(committed = report.committed, failed = report.failed.len(), at = ?clock::now(), "drained");
         report
+    }
+
+    /// Whether there was something to commit, or name and reason of what could not be.
+    async fn drain_one(&self, inode: &Arc<Inode>) -> std::result::Result<bool, (String, String)> {
+        let Some(file) = inode.file() else { return Ok(false) };
+        let dirty = {
+            let state = file.state.lock();
+            state.posix_changed
+                || matches!(&state.content, Content::Staged(stage) if stage.committed.is_none())
+        };
+        if let Err(error) = self.commit(inode).await {
+            let name = self.table.key(inode.ino).map_or_else(|_| "(removed)".into(), |key| key.to_string());
+            let kept = kept_path(file).unwrap_or_default();
+            return Err((name, format!("{error}; kept in {kept} for the next mount of this bucket")));
+        }
+        if let Err(error) = self.settle_unlocked(inode).await {
+            tracing::debug!(ino = inode.ino.0, %error, "not promoted at the end");
+        }
+        Ok(dirty)
     }
 }
 

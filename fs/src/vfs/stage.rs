@@ -4,7 +4,8 @@ use super::commit::whole_crc;
 use super::open::is_outdated;
 use super::{Vfs, WHOLE_MAX};
 use crate::error::{Error, Result};
-use crate::inode::{Committed, Content, File, Inode, Overlay, RemoteFile, Serving, Stage, StagedFile, Stamp};
+use crate::inode::{Committed, Content, File, Inode, Overlay, RemoteFile, Serving, Stage, Stamp};
+use crate::journal::{Record, StagedFile, State, Sum};
 use crate::write::Extents;
 use std::sync::Arc;
 use tarn_cache::{Access, Staged, Taken};
@@ -29,6 +30,7 @@ impl Vfs {
         let content = file.state.lock().content.clone();
         let remote = match content {
             Content::Staged(stage) => {
+                self.keep_promise(inode, file, &stage).await?;
                 return if truncate { self.empty_stage(file, &stage) } else { Ok(()) };
             }
             Content::Remote(remote) => remote,
@@ -46,27 +48,40 @@ impl Vfs {
         if target.object.is_whole() {
             drop(target);
             let crc64nvme = target_crc(&remote);
-            let staged = self.take_whole(inode, &remote, passed)?;
+            let staged = self.take_whole(inode, &remote, passed, crc64nvme)?;
             let start = if truncate { Start::Emptied } else { Start::Same { crc64nvme } };
             return self.install(file, &remote, staged, start);
         }
         let staged = self.new_stage(inode, &remote)?;
-        staged.file().set_len(remote.version.size)?;
+        staged.0.file().set_len(remote.version.size)?;
         let overlay =
             Overlay { dirty: Extents::default(), base: Arc::clone(&remote), base_len: remote.version.size };
         self.install(file, &remote, staged, Start::Over(overlay))
     }
 
+    /// What was closed gets into the bucket before it is changed again: a process that is killed in the middle of the
+    /// change must not take it along.
+    async fn keep_promise(&self, inode: &Inode, file: &File, stage: &Stage) -> Result<()> {
+        let closed = stage.file.record().state == State::Closed && file.state.lock().handles.writers == 0;
+        if closed { self.commit(inode).await } else { Ok(()) }
+    }
+
     /// A staged file with all bytes of a whole local copy.
-    fn take_whole(&self, inode: &Inode, remote: &Arc<RemoteFile>, passed: bool) -> Result<Staged> {
-        let key = self.table.key(inode.ino);
+    fn take_whole(
+        &self,
+        inode: &Inode,
+        remote: &Arc<RemoteFile>,
+        passed: bool,
+        crc64nvme: Option<u64>,
+    ) -> Result<(Staged, Record)> {
+        let key = self.table.key(inode.ino).map_err(|_| Error::Stale("removed".into()))?;
         let object = remote.object.lock().take().ok_or(Error::Internal("a whole object is open"))?;
-        let label = match &key {
-            Ok(key) => self.label(key, Some(&remote.version)),
-            Err(_) => return Err(Error::Stale("removed".into())),
-        };
+        let mut record = Record::open(key, Some(&remote.version));
+        // Left as it is, the file is nothing that a later process has to care for.
+        record.sum = crc64nvme.map(|crc64nvme| Sum { size: remote.version.size, crc64nvme });
+        let label = self.label(&record);
         match self.cache.take(object, &label)? {
-            Taken::Staged(staged) => Ok(staged),
+            Taken::Staged(staged) => Ok((staged, record)),
             Taken::Shared(object) => {
                 let source = object.open_whole(Access::Read)?;
                 *remote.object.lock() = Some(object);
@@ -75,17 +90,23 @@ impl Vfs {
                 }
                 let staged = self.cache.stage(&label)?;
                 copy_all(&source, staged.file(), remote.version.size)?;
-                Ok(staged)
+                Ok((staged, record))
             }
         }
     }
 
-    fn new_stage(&self, inode: &Inode, remote: &RemoteFile) -> Result<Staged> {
-        let key = self.table.key(inode.ino)?;
-        Ok(self.cache.stage(&self.label(&key, Some(&remote.version)))?)
+    fn new_stage(&self, inode: &Inode, remote: &RemoteFile) -> Result<(Staged, Record)> {
+        let record = Record::open(self.table.key(inode.ino)?, Some(&remote.version));
+        Ok((self.cache.stage(&self.label(&record))?, record))
     }
 
-    fn install(&self, file: &File, remote: &RemoteFile, staged: Staged, start: Start) -> Result<()> {
+    fn install(
+        &self,
+        file: &File,
+        remote: &RemoteFile,
+        (staged, record): (Staged, Record),
+        start: Start,
+    ) -> Result<()> {
         let mut state = file.state.lock();
         let (overlay, same, crc64nvme) = match start {
             Start::Emptied => {
@@ -100,8 +121,9 @@ impl Vfs {
             staged.file().set_times(std::fs::FileTimes::new().set_modified(state.posix.mtime))?;
         }
         let stamp = Stamp::of(staged.file())?;
+        let staged = StagedFile::new(staged, self.bucket.clone(), record);
         state.content = Content::Staged(Box::new(Stage {
-            file: Arc::new(StagedFile { staged }),
+            file: Arc::new(staged),
             base: Some(remote.version.clone()),
             committed: same.then_some(Committed { stamp, writes: 0, crc64nvme, crcs: None }),
             overlay,

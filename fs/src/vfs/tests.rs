@@ -1,6 +1,9 @@
 //! The file system on the memory store, without a kernel.
 
 mod attributes;
+mod durable;
+mod faulty;
+mod later;
 mod names;
 mod requests;
 mod versions;
@@ -78,7 +81,7 @@ impl World {
 
     /// What another client reads; `None` if there is no object.
     pub(super) async fn object(&self, key: &str) -> Option<Vec<u8>> {
-        let got = self.store.get(&parse(key), GetRequest { range: None, if_match: None }).await.ok()?;
+        let got = self.store.get(&parse(key), GetRequest::default()).await.ok()?;
         let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
         Some(chunks.concat())
     }
@@ -119,23 +122,41 @@ fn mount(
     attr_ttl: Duration,
     attributes: Attributes,
 ) -> Arc<Vfs> {
-    let options =
-        StoreOptions { dir: cache.to_owned(), max_bytes: 1 << 30, min_free_bytes: 0, boot_id: None };
+    mount_with(Arc::clone(store) as Arc<dyn ObjectStore>, cache, None, |options| {
+        options.attr_ttl = attr_ttl;
+        options.defaults.attributes = attributes;
+    })
+}
+
+/// A mount with other settings, on a cache of some boot.
+fn mount_with(
+    store: Arc<dyn ObjectStore>,
+    cache: &std::path::Path,
+    boot_id: Option<&str>,
+    set: impl FnOnce(&mut Options),
+) -> Arc<Vfs> {
+    let boot_id = boot_id.map(str::to_owned);
+    let cache = StoreOptions { dir: cache.to_owned(), max_bytes: 1 << 30, min_free_bytes: 0, boot_id };
+    let attributes = Attributes::Keep;
+    let mut options = Options {
+        prefix: Prefix::default(),
+        defaults: Defaults { uid: 0, gid: 0, file_mode: 0o644, dir_mode: 0o755, attributes },
+        read_only: false,
+        attr_ttl: Duration::ZERO,
+        part_size: 5 << 20,
+        always_checked: false,
+        memory_limit: 64 << 20,
+        max_requests: 8,
+        note_after: Duration::ZERO,
+        commit: Commit::Close,
+        host: "here".into(),
+    };
+    set(&mut options);
     Vfs::new(VfsParts {
-        store: Arc::clone(store) as Arc<dyn ObjectStore>,
-        cache: Cache::open(options).expect("a local store"),
+        store,
+        cache: Cache::open(cache).expect("a local store"),
         bucket: BucketId::new("test"),
-        options: Options {
-            prefix: Prefix::default(),
-            defaults: Defaults { uid: 0, gid: 0, file_mode: 0o644, dir_mode: 0o755, attributes },
-            read_only: false,
-            attr_ttl,
-            part_size: 5 << 20,
-            memory_limit: 64 << 20,
-            max_requests: 8,
-            note_after: Duration::ZERO,
-            host: "here".into(),
-        },
+        options,
         runtime: tokio::runtime::Handle::current(),
         log: SessionLog::none(),
     })

@@ -2,7 +2,7 @@
 
 use super::Vfs;
 use crate::error::{Error, Result};
-use crate::inode::{Content, FileState, Inode, Node, Stage};
+use crate::inode::{Content, FileState, Ino, Inode, Node, Stage};
 use crate::session_log::Record;
 use crate::write::Extents;
 use std::os::unix::fs::FileExt;
@@ -49,14 +49,36 @@ impl Vfs {
         Ok(())
     }
 
-    /// Commits what was written (`FUSE_FLUSH`, sent by every close; `FUSE_FSYNC`).
-    pub async fn flush(&self, fh: u64) -> Result<()> {
+    /// Keeps what was written (`FUSE_FLUSH`, sent by every close): in the bucket, or in the journal.
+    pub async fn flush(self: &Arc<Self>, fh: u64) -> Result<()> {
         let handle = self.file_handle(fh)?;
         if !handle.writes {
             return Ok(());
         }
         let _keys = self.namespace.read().await;
-        self.commit(&handle.inode).await
+        self.close(&handle.inode).await
+    }
+
+    /// Puts what was written, through whichever handle, into the bucket (`FUSE_FSYNC`).
+    pub async fn fsync(&self, fh: u64) -> Result<()> {
+        let handle = self.file_handle(fh)?;
+        let _keys = self.namespace.read().await;
+        if handle.writes || self.is_pending(&handle.inode) {
+            self.commit(&handle.inode).await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Puts the files of a directory that wait for their upload into the bucket (`FUSE_FSYNCDIR`).
+    pub async fn fsyncdir(&self, ino: Ino) -> Result<()> {
+        let _keys = self.namespace.read().await;
+        for (_, inode) in self.table.children(ino) {
+            if self.is_pending(&inode) {
+                self.commit(&inode).await?;
+            }
+        }
+        Ok(())
     }
 }
 

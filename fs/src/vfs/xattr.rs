@@ -7,6 +7,7 @@ use crate::inode::{Ino, Node};
 use crate::meta::{Posix, Xattrs, acl};
 use crate::store::Headers;
 use std::ffi::OsStr;
+use std::sync::Arc;
 
 /// What `setxattr` expects to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ impl Vfs {
 
     /// Sets an attribute; [`Error::NoRoom`] if the metadata does not hold it.
     pub async fn setxattr(
-        &self,
+        self: &Arc<Self>,
         ino: Ino,
         name: &OsStr,
         value: &[u8],
@@ -68,7 +69,7 @@ impl Vfs {
     }
 
     /// Removes an attribute.
-    pub async fn removexattr(&self, ino: Ino, name: &OsStr) -> Result<()> {
+    pub async fn removexattr(self: &Arc<Self>, ino: Ino, name: &OsStr) -> Result<()> {
         let name = kept(name)?;
         self.change_xattrs(ino, |_, xattrs| {
             // A file without a list has the one that its mode says: there is nothing to miss.
@@ -84,7 +85,7 @@ impl Vfs {
     }
 
     async fn change_xattrs(
-        &self,
+        self: &Arc<Self>,
         ino: Ino,
         change: impl FnOnce(&mut Posix, &mut Xattrs) -> Result<()>,
     ) -> Result<()> {

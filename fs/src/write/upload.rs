@@ -1,15 +1,21 @@
-//! Sends a file to the store: one PUT, or parts in parallel under one memory budget. Every upload that does not
-//! complete is aborted.
+//! Sends a file to the store: one PUT, or parts in parallel under one memory budget.
+//!
+//! A multipart upload is in the journal before it is begun. One that fails for a while goes on where it was, in this
+//! process or the next: parts that the server has are not sent again if the file still holds their bytes. One
+//! that can come to nothing is aborted.
 
 use super::plan::{PartPlan, Piece};
+use super::progress::Progress;
 use crate::error::{Error, Result};
+use crate::journal::StagedFile;
 use crate::name::Key;
 use crate::store::{
-    CompleteRequest, Condition, ETag, ErrorKind, Headers, ObjectStore, Part, PartKinds, PartSource, Upload,
-    Version,
+    Abandoned, CompleteRequest, Condition, ETag, ErrorKind, Headers, ObjectStore, Part, PartKinds,
+    PartSource, Upload, Version,
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
+use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -19,13 +25,6 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub trait Source: Send + Sync {
     /// Exactly the bytes of `range`; an error if the file has become shorter.
     async fn read(&self, range: Range<u64>) -> Result<Bytes>;
-}
-
-/// What the store has after an upload.
-#[derive(Debug)]
-pub struct Uploaded {
-    /// The new version.
-    pub version: Version,
 }
 
 /// Uploads for one mount.
@@ -40,6 +39,8 @@ pub struct Uploader {
 
 /// What is to be uploaded.
 pub struct Job<'a> {
+    /// The staged file whose record says how far the upload is.
+    pub file: &'a StagedFile,
     /// The key it becomes.
     pub key: &'a Key,
     /// Its headers.
@@ -56,6 +57,19 @@ pub struct Job<'a> {
     pub base: Option<(Key, ETag)>,
 }
 
+impl Job<'_> {
+    fn base_tag(&self) -> Option<&ETag> {
+        self.base.as_ref().map(|(_, etag)| etag)
+    }
+}
+
+/// A multipart upload under way: what the journal knows of it, and how many parts of it were written there.
+struct Running {
+    upload: Upload,
+    resumed: bool,
+    progress: Mutex<(Progress, usize)>,
+}
+
 impl Uploader {
     /// An uploader that keeps at most `memory` bytes of parts and `parallel` requests under way.
     pub fn new(store: Arc<dyn ObjectStore>, memory: u64, parallel: usize) -> Self {
@@ -64,34 +78,76 @@ impl Uploader {
     }
 
     /// Uploads; the object exists with these bytes when it returns.
-    pub async fn upload(&self, job: Job<'_>) -> Result<Uploaded> {
+    pub async fn upload(&self, job: Job<'_>) -> Result<Version> {
         if job.parts.is_empty() {
+            self.abandon(job.file).await;
             let _budget = self.budget(job.size).await?;
             let body = job.source.read(0..job.size).await?;
-            let version = self.store.put(job.key, body, job.headers, job.condition).await?;
-            return Ok(Uploaded { version });
+            return Ok(self.store.put(job.key, body, job.headers, job.condition).await?);
         }
-        let copies = job.parts.iter().any(|part| part.piece == Piece::Copy);
-        let kinds = if copies { PartKinds::Copied } else { PartKinds::Sent };
-        let upload = self.store.create_upload(job.key, job.headers, kinds).await?;
-        match self.send(&upload, &job).await {
-            Ok(version) => Ok(Uploaded { version }),
-            Err(error) => {
-                if let Err(abort) = self.store.abort_upload(&upload).await {
-                    tracing::warn!(key = %job.key, %abort, "unfinished upload stays in the bucket");
-                }
-                Err(error)
+        let running = self.begin(&job).await?;
+        let result = self.send(&running, &job).await;
+        match &result {
+            Ok(_) => note(job.file, None),
+            Err(error) if goes_on(error) => {
+                note(job.file, Some(running.progress.into_inner().0));
             }
+            Err(_) => self.abandon(job.file).await,
+        }
+        match result {
+            // The upload of an earlier attempt is gone: completed, if its answer was lost, or dropped by the server.
+            Err(error) if running.resumed && is_gone(&error) => Err(lost(job.key, &error).into()),
+            result => result,
         }
     }
 
-    async fn send(&self, upload: &Upload, job: &Job<'_>) -> Result<Version> {
+    /// Drops the upload that the file's record speaks of, if it does.
+    pub async fn abandon(&self, file: &StagedFile) {
+        if let Some(progress) = file.record().upload {
+            self.drop_upload(&progress).await;
+            note(file, None);
+        }
+    }
+
+    /// Drops an upload of ours. Its own failure is only logged: the bucket's life-cycle rule takes what stays.
+    pub async fn drop_upload(&self, progress: &Progress) {
+        let abandoned = match progress.upload() {
+            Some(upload) => Abandoned::Upload(upload),
+            None => Abandoned::Asked { key: progress.key.clone(), at: progress.begun },
+        };
+        if let Err(error) = self.store.abort_upload(&abandoned).await {
+            tracing::warn!(key = %progress.key, %error, "an unfinished upload may stay in the bucket");
+        }
+    }
+
+    async fn begin(&self, job: &Job<'_>) -> Result<Running> {
+        let before = job.file.record().upload;
+        if let Some(progress) = &before
+            && let Some(upload) = progress.resumable(job.key, job.headers, job.base_tag())
+        {
+            let noted = progress.parts.len();
+            tracing::info!(key = %job.key, parts = noted, "an upload goes on where it was");
+            return Ok(Running { upload, resumed: true, progress: Mutex::new((progress.clone(), noted)) });
+        }
+        self.abandon(job.file).await;
+        let mut progress = Progress::asked(job.key, job.headers, job.base_tag());
+        note(job.file, Some(progress.clone()));
+        let copies = job.parts.iter().any(|part| part.piece == Piece::Copy);
+        let kinds = if copies { PartKinds::Copied } else { PartKinds::Sent };
+        let upload = self.store.create_upload(job.key, job.headers, kinds).await?;
+        progress.id = Some(upload.id.clone());
+        note(job.file, Some(progress.clone()));
+        Ok(Running { upload, resumed: false, progress: Mutex::new((progress, 0)) })
+    }
+
+    async fn send(&self, running: &Running, job: &Job<'_>) -> Result<Version> {
         let numbered = job.parts.iter().zip(1u16..);
         let sends: Vec<_> =
-            numbered.map(|(plan, number)| self.send_part(upload, number, plan, job)).collect();
+            numbered.map(|(plan, number)| self.send_part(running, number, plan, job)).collect();
         let mut parts: Vec<Part> = stream::iter(sends).buffer_unordered(self.parallel).try_collect().await?;
         parts.sort_by_key(|part| part.number);
-        let request = CompleteRequest { upload: upload.clone(), parts, condition: job.condition.clone() };
+        let upload = running.upload.clone();
+        let request = CompleteRequest { upload, parts, condition: job.condition.clone() };
         let version = self.store.complete_upload(request).await?;
         if version.size != job.size {
             let message = format!("{} bytes were sent, the object has {}", job.size, version.size);
@@ -101,19 +157,41 @@ impl Uploader {
         Ok(version)
     }
 
-    async fn send_part(&self, upload: &Upload, number: u16, plan: &PartPlan, job: &Job<'_>) -> Result<Part> {
-        match (plan.piece, &job.base) {
+    async fn send_part(
+        &self,
+        running: &Running,
+        number: u16,
+        plan: &PartPlan,
+        job: &Job<'_>,
+    ) -> Result<Part> {
+        let done = running.progress.lock().0.done(number, plan).cloned();
+        let part = match (plan.piece, &job.base) {
             (Piece::Copy, Some((key, etag))) => {
+                if let Some(done) = done {
+                    return Ok(Part::from(&done));
+                }
                 let source =
                     PartSource::Copy { key: key.clone(), if_match: etag.clone(), range: plan.range.clone() };
-                Ok(self.store.upload_part(upload, number, source).await?)
+                self.store.upload_part(&running.upload, number, source).await?
             }
             (Piece::Copy, None) | (Piece::Send, _) => {
                 let _budget = self.budget(plan.range.end - plan.range.start).await?;
                 let bytes = job.source.read(plan.range.clone()).await?;
-                Ok(self.store.upload_part(upload, number, PartSource::Bytes(bytes)).await?)
+                if let Some(done) = done
+                    && done.crc64nvme == Some(crc_fast::crc64_nvme(&bytes))
+                {
+                    return Ok(Part::from(&done));
+                }
+                self.store.upload_part(&running.upload, number, PartSource::Bytes(bytes)).await?
             }
+        };
+        let mut progress = running.progress.lock();
+        let (known, noted) = &mut *progress;
+        if known.add(&part, plan, *noted) {
+            *noted = known.parts.len();
+            note(job.file, Some(known.clone()));
         }
+        Ok(part)
     }
 
     /// Waits for memory. A part larger than the whole budget takes all of it, alone.
@@ -121,4 +199,45 @@ impl Uploader {
         let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX).min(self.memory_kib);
         self.memory.acquire_many(kib).await.map_err(|_closed| Error::Internal("upload budget closed"))
     }
+}
+
+/// Writes down how far the upload is. A full disk does not stop an upload; it only cannot be resumed.
+fn note(file: &StagedFile, progress: Option<Progress>) {
+    if let Err(error) = file.note(|record| record.upload = progress) {
+        tracing::warn!(path = %file.staged.path().display(), %error, "the journal does not learn of an upload");
+    }
+}
+
+/// Whether a later attempt may go on with the same upload.
+fn goes_on(error: &Error) -> bool {
+    match error.store_kind() {
+        Some(ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::Credentials) => {
+            true
+        }
+        // The file became shorter while it was read; its other parts still count.
+        None => true,
+        Some(
+            ErrorKind::NotFound
+            | ErrorKind::Precondition
+            | ErrorKind::Denied
+            | ErrorKind::Corrupt
+            | ErrorKind::Rejected
+            | ErrorKind::InvalidName
+            | ErrorKind::NameTooLong
+            | ErrorKind::TooLarge
+            | ErrorKind::Full
+            | ErrorKind::Archived
+            | ErrorKind::Unsupported,
+        ) => false,
+    }
+}
+
+fn is_gone(error: &Error) -> bool {
+    matches!(error.store_kind(), Some(ErrorKind::NotFound | ErrorKind::Rejected))
+}
+
+/// Whoever gets this looks whether the object is there already, and uploads anew if it is not.
+fn lost(key: &Key, error: &Error) -> crate::store::Error {
+    let message = format!("the upload of an earlier attempt is gone: {error}");
+    crate::store::Error::new(ErrorKind::NotFound, crate::store::Op::CompleteUpload, Some(key), message)
 }

@@ -90,7 +90,7 @@ impl Scratch {
         range: Option<Range<u64>>,
         if_match: Option<ETag>,
     ) -> store::Result<Bytes> {
-        let mut answer = self.store.get(&self.key(name), GetRequest { range, if_match }).await?;
+        let mut answer = self.store.get(&self.key(name), GetRequest { range, if_match, part: None }).await?;
         let mut body = Vec::new();
         while let Some(chunk) = answer.body.next().await {
             body.extend_from_slice(&chunk?);

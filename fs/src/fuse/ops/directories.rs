@@ -95,6 +95,12 @@ pub(super) fn read<R: Entries>(fs: &Adapter, request: &Request, fh: FileHandle, 
     });
 }
 
+/// Changes of a directory are in the bucket before they are answered; files in it may wait for their upload.
+pub(super) fn sync(fs: &Adapter, call: Call, ino: INodeNo, reply: ReplyEmpty) {
+    let vfs = Arc::clone(&fs.vfs);
+    fs.run_empty(call, Patience::Unbounded, async move { vfs.fsyncdir(Ino(ino.0)).await }, reply);
+}
+
 pub(super) fn release(fs: &Adapter, call: Call, fh: FileHandle, reply: ReplyEmpty) {
     match fs.run_now(call, || fs.vfs.releasedir(fh.0)) {
         Ok(()) => reply.ok(),

@@ -115,7 +115,7 @@ pub(super) fn write(
     match fs.run_now(call, write) {
         Ok(()) if is_sync(open_flags.0) => {
             let vfs = Arc::clone(&fs.vfs);
-            let flush = async move { vfs.flush(fh.0).await };
+            let flush = async move { vfs.fsync(fh.0).await };
             fs.run(call, Patience::Unbounded, flush, move |result| match result {
                 Ok(()) => reply.written(written),
                 Err(error) => reply.error(errno("write", &error)),
@@ -126,9 +126,16 @@ pub(super) fn write(
     }
 }
 
+/// Every close of a descriptor.
 pub(super) fn flush(fs: &Adapter, call: Call, fh: FileHandle, reply: ReplyEmpty) {
     let vfs = Arc::clone(&fs.vfs);
     fs.run_empty(call, Patience::Unbounded, async move { vfs.flush(fh.0).await }, reply);
+}
+
+/// The bucket has the file when it is answered.
+pub(super) fn fsync(fs: &Adapter, call: Call, fh: FileHandle, reply: ReplyEmpty) {
+    let vfs = Arc::clone(&fs.vfs);
+    fs.run_empty(call, Patience::Unbounded, async move { vfs.fsync(fh.0).await }, reply);
 }
 
 pub(super) fn release(fs: &Adapter, call: Call, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {

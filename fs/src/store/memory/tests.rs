@@ -58,8 +58,25 @@ async fn parts_below_the_minimum_are_refused_and_the_upload_stays() {
     let error = store.complete_upload(request.clone()).await.unwrap_err();
     assert!(error.message.starts_with("EntityTooSmall"), "{error}");
     assert_eq!(store.pending_uploads(), 1);
-    store.abort_upload(&upload).await.unwrap();
+    store.abort_upload(&Abandoned::Upload(upload)).await.unwrap();
     assert_eq!(store.complete_upload(request).await.unwrap_err().kind, ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn an_upload_whose_id_never_arrived_is_dropped_and_no_other() {
+    let store = MemoryStore::new();
+    let begin = |name| {
+        let (store, key) = (&store, key(name));
+        async move { store.create_upload(&key, &Headers::default(), PartKinds::Sent).await.unwrap() }
+    };
+    let (_unseen, _of_another_key, at_work) = (begin("k").await, begin("other").await, begin("k").await);
+    store.upload_part(&at_work, 1, PartSource::Bytes("x".into())).await.unwrap();
+    let asked = |at| Abandoned::Asked { key: key("k"), at };
+    let long_ago = SystemTime::now() - std::time::Duration::from_secs(3600);
+    store.abort_upload(&asked(long_ago)).await.unwrap();
+    assert_eq!(store.pending_uploads(), 3);
+    store.abort_upload(&asked(SystemTime::now())).await.unwrap();
+    assert_eq!(store.pending_uploads(), 2);
 }
 
 #[tokio::test]

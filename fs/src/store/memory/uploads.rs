@@ -4,16 +4,20 @@
 use super::body::Body;
 use super::{Bucket, Object, hex, rejected};
 use crate::name::Key;
-use crate::store::{CompleteRequest, ETag, Error, ErrorKind, Headers, Op, Part, Result, Upload, Version};
+use crate::store::{
+    Abandoned, CompleteRequest, ETag, Error, ErrorKind, Headers, Op, Part, Result, Upload, Version,
+};
 use crc_fast::{CrcAlgorithm, checksum_combine};
 use md5::{Digest, Md5};
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::time::SystemTime;
 
 /// An upload under way.
 pub(super) struct Pending {
     key: Key,
     headers: Headers,
+    begun: SystemTime,
     parts: BTreeMap<u16, Stored>,
 }
 
@@ -28,9 +32,24 @@ impl Bucket {
     pub(super) fn begin(&mut self, key: &Key, headers: &Headers) -> Upload {
         self.next_upload += 1;
         let id = format!("upload-{}", self.next_upload);
-        let pending = Pending { key: key.clone(), headers: headers.clone(), parts: BTreeMap::new() };
+        let pending = Pending {
+            key: key.clone(),
+            headers: headers.clone(),
+            begun: SystemTime::now(),
+            parts: BTreeMap::new(),
+        };
         self.uploads.insert(id.clone(), pending);
         Upload { key: key.clone(), id }
+    }
+
+    pub(super) fn abandon(&mut self, abandoned: &Abandoned) {
+        match abandoned {
+            Abandoned::Upload(upload) => drop(self.uploads.remove(&upload.id)),
+            Abandoned::Asked { key, at } => self.uploads.retain(|_, pending| {
+                let asked = pending.key == *key && Abandoned::is_about(*at, pending.begun);
+                !asked || !pending.parts.is_empty()
+            }),
+        }
     }
 
     /// The range of an object that a part is copied from.

@@ -8,7 +8,7 @@
 use super::error::Site;
 use super::{S3Store, quoted, response};
 use crate::name::Key;
-use crate::store::{ETag, Error, ErrorKind, GetRequest, GetResponse, ObjectInfo, Op, Result};
+use crate::store::{Error, ErrorKind, GetRequest, GetResponse, ObjectInfo, Op, Result};
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use base64::Engine;
@@ -25,8 +25,13 @@ pub(super) async fn get(store: &S3Store, key: &Key, request: GetRequest) -> Resu
     if request.range.as_ref().is_some_and(Range::is_empty) {
         return Err(site.error(ErrorKind::Rejected, "an empty range was asked for"));
     }
-    let mut answer = send(store, key, request.range.as_ref(), request.if_match.as_ref()).await?;
+    let mut answer = send(store, key, &request).await?;
+    if request.part.is_some() && !response::is_range(&answer, request.range.as_ref()) {
+        return Err(site.error(ErrorKind::Unsupported, "the parts of the object lie elsewhere"));
+    }
     let (info, bytes) = response::get(&site, &answer, request.range.as_ref(), request.if_match.as_ref())?;
+    let checksum = if is_checked(&request) { Checksum::of(&answer, request.part) } else { None };
+    let checked = checksum.is_some();
     let reader = Reader {
         store: store.clone(),
         key: key.clone(),
@@ -34,32 +39,34 @@ pub(super) async fn get(store: &S3Store, key: &Key, request: GetRequest) -> Resu
         left: bytes,
         body: std::mem::take(&mut answer.body),
         resumes: store.config.max_attempts,
-        checksum: if request.range.is_none() { Checksum::of(&answer) } else { None },
+        checksum,
     };
     let body = futures::stream::try_unfold(reader, |mut reader| async move {
         Ok(reader.next().await?.map(|chunk| (chunk, reader)))
     });
-    Ok(GetResponse { info, body: body.boxed() })
+    Ok(GetResponse { info, checked, body: body.boxed() })
 }
 
-async fn send(
-    store: &S3Store,
-    key: &Key,
-    range: Option<&Range<u64>>,
-    if_match: Option<&ETag>,
-) -> Result<GetObjectOutput> {
-    let request = store.client.get_object().bucket(store.bucket()).key(key.as_str());
-    let request = request
+/// Whether the answer may carry a checksum over just the bytes that were asked for.
+fn is_checked(request: &GetRequest) -> bool {
+    request.range.is_none() || request.part.is_some()
+}
+
+async fn send(store: &S3Store, key: &Key, request: &GetRequest) -> Result<GetObjectOutput> {
+    let range = request.range.as_ref().filter(|_| request.part.is_none());
+    let get = store.client.get_object().bucket(store.bucket()).key(key.as_str());
+    let get = get
         .set_range(range.map(|range| format!("bytes={}-{}", range.start, range.end - 1)))
-        .set_if_match(if_match.map(quoted));
-    let answer = if range.is_none() {
+        .set_part_number(request.part.map(i32::from))
+        .set_if_match(request.if_match.as_ref().map(quoted));
+    let answer = if is_checked(request) {
         // The header alone: asked through the SDK, it would check the body too, and cannot resume.
         let ask = |request: &mut aws_sdk_s3::config::http::HttpRequest| {
             request.headers_mut().insert("x-amz-checksum-mode", "ENABLED");
         };
-        request.customize().mutate_request(ask).send().await
+        get.customize().mutate_request(ask).send().await
     } else {
-        request.send().await
+        get.send().await
     };
     answer.map_err(|error| store.site(Op::Get, Some(key)).convert(error))
 }
@@ -156,7 +163,8 @@ impl Reader {
         self.resumes -= 1;
         tracing::debug!(key = %self.key, at = self.left.start, %cause, "body is resumed");
         let etag = &self.info.version.etag;
-        let mut answer = send(&self.store, &self.key, Some(&self.left), Some(etag)).await?;
+        let rest = GetRequest { range: Some(self.left.clone()), if_match: Some(etag.clone()), part: None };
+        let mut answer = send(&self.store, &self.key, &rest).await?;
         let (info, _) = response::get(&self.site(), &answer, Some(&self.left), Some(etag))?;
         if info.version.size != self.info.version.size {
             return Err(self.site().corrupt("the object's size changed within one version"));
@@ -181,7 +189,7 @@ impl Reader {
     }
 }
 
-/// A checksum over the whole object, under way.
+/// A checksum over all bytes of a body, under way.
 struct Checksum {
     name: &'static str,
     digest: Digest,
@@ -189,9 +197,10 @@ struct Checksum {
 }
 
 impl Checksum {
-    /// The checksum that the answer carries, if it is one over the whole object.
-    fn of(answer: &GetObjectOutput) -> Option<Self> {
-        if answer.checksum_type() == Some(&aws_sdk_s3::types::ChecksumType::Composite) {
+    /// The checksum that the answer carries, if it is one over the body: of the whole object that of a composite
+    /// is not, while a part has its own.
+    fn of(answer: &GetObjectOutput, part: Option<u16>) -> Option<Self> {
+        if part.is_none() && answer.checksum_type() == Some(&aws_sdk_s3::types::ChecksumType::Composite) {
             return None;
         }
         let new = |name, algorithm, text: &str| {

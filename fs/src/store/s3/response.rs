@@ -35,6 +35,12 @@ pub(super) fn head(site: &Site<'_>, answer: &HeadObjectOutput) -> Result<ObjectI
     Ok(ObjectInfo { version, headers: headers!(answer), crc64nvme })
 }
 
+/// Whether the answer says that its body holds exactly these bytes.
+pub(super) fn is_range(answer: &GetObjectOutput, range: Option<&Range<u64>>) -> bool {
+    let told = answer.content_range().and_then(content_range);
+    told.is_some_and(|(bytes, _)| Some(&bytes) == range)
+}
+
 /// What a GET says of the object, and the bytes its body holds.
 pub(super) fn get(
     site: &Site<'_>,

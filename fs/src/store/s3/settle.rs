@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub(super) struct Attempts(Arc<AtomicU32>);
 
 impl Attempts {
-    fn retried(&self) -> bool {
+    pub(super) fn retried(&self) -> bool {
         self.0.load(Ordering::Relaxed) > 1
     }
 }

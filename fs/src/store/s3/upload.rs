@@ -6,7 +6,8 @@ use super::settle::{Attempts, Ours, settle};
 use super::{S3Store, SMALL_BODY, client, conditions, decode_crc, encode_crc, response, with_headers};
 use crate::name::Key;
 use crate::store::{
-    CompleteRequest, Condition, Error, ErrorKind, Headers, Op, Part, PartKinds, Result, Upload, Version,
+    Abandoned, CompleteRequest, Condition, Error, ErrorKind, Headers, Op, Part, PartKinds, Result, Upload,
+    Version,
 };
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
@@ -30,10 +31,30 @@ pub(super) async fn create(
         request =
             request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).checksum_type(ChecksumType::FullObject);
     }
-    let answer = request.send().await.map_err(|error| site.convert(error))?;
-    match answer.upload_id() {
-        Some(id) if !id.is_empty() => Ok(Upload { key: key.clone(), id: id.to_owned() }),
-        Some(_) | None => Err(site.corrupt("the answer has no upload id")),
+    let (attempts, asked_at) = (Attempts::default(), SystemTime::now());
+    let answer = request.customize().interceptor(attempts.clone()).send().await;
+    let answer = answer.map_err(|error| site.convert(error))?;
+    let Some(id) = answer.upload_id().filter(|id| !id.is_empty()) else {
+        return Err(site.corrupt("the answer has no upload id"));
+    };
+    let upload = Upload { key: key.clone(), id: id.to_owned() };
+    if attempts.retried() {
+        drop_others(store, &upload, asked_at).await;
+    }
+    Ok(upload)
+}
+
+/// An attempt whose answer was lost may have begun an upload too.
+async fn drop_others(store: &S3Store, upload: &Upload, asked_at: SystemTime) {
+    match asked(store, &upload.key, asked_at).await {
+        Ok(found) => {
+            for other in found.iter().filter(|other| other.id != upload.id) {
+                abandon(store, other).await;
+            }
+        }
+        Err(error) => {
+            tracing::warn!(key = %upload.key, %error, "an unfinished upload may stay in the bucket")
+        }
     }
 }
 
@@ -98,8 +119,41 @@ pub(super) async fn complete(store: &S3Store, request: &CompleteRequest) -> Resu
     Ok(Version { etag, size, last_modified: SystemTime::now(), version_id })
 }
 
-/// Drops the upload; one that is gone is dropped.
-pub(super) async fn abort(store: &S3Store, upload: &Upload) -> Result<()> {
+/// Drops uploads; one that is gone is dropped.
+pub(super) async fn abort(store: &S3Store, abandoned: &Abandoned) -> Result<()> {
+    match abandoned {
+        Abandoned::Upload(upload) => abort_one(store, upload).await,
+        Abandoned::Asked { key, at } => {
+            for upload in asked(store, key, *at).await? {
+                abort_one(store, &upload).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Uploads of a key that were begun about `at` and have no part.
+async fn asked(store: &S3Store, key: &Key, at: SystemTime) -> Result<Vec<Upload>> {
+    let site = store.site(Op::AbortUpload, Some(key));
+    let request = store.client.list_multipart_uploads().bucket(store.bucket()).prefix(key.as_str());
+    let listed = request.send().await.map_err(|error| site.convert(error))?;
+    let mut found = Vec::new();
+    for upload in listed.uploads() {
+        let begun = upload.initiated().and_then(|time| SystemTime::try_from(*time).ok());
+        let Some(id) = upload.upload_id().filter(|_| upload.key() == Some(key.as_str())) else { continue };
+        if !begun.is_some_and(|begun| Abandoned::is_about(at, begun)) {
+            continue;
+        }
+        let parts = store.client.list_parts().bucket(store.bucket()).key(key.as_str()).upload_id(id);
+        let parts = parts.max_parts(1).send().await.map_err(|error| site.convert(error))?;
+        if parts.parts().is_empty() {
+            found.push(Upload { key: key.clone(), id: id.to_owned() });
+        }
+    }
+    Ok(found)
+}
+
+async fn abort_one(store: &S3Store, upload: &Upload) -> Result<()> {
     let site = store.site(Op::AbortUpload, Some(&upload.key));
     let request = store.client.abort_multipart_upload().bucket(store.bucket());
     let answer = request.key(upload.key.as_str()).upload_id(&upload.id).send().await;
@@ -113,7 +167,7 @@ pub(super) async fn abort(store: &S3Store, upload: &Upload) -> Result<()> {
 /// Drops an upload that failed. Its own failure is only logged: the first error is the one that matters, and the
 /// bucket's life-cycle rule takes what stays.
 pub(super) async fn abandon(store: &S3Store, upload: &Upload) {
-    if let Err(error) = abort(store, upload).await {
+    if let Err(error) = abort_one(store, upload).await {
         tracing::warn!(key = %upload.key, %error, "a failed upload could not be aborted");
     }
 }

@@ -45,7 +45,12 @@ async fn headers_and_user_metadata_survive(scratch: Scratch) -> Result<()> {
     scratch.store.put(&key, "body".into(), &headers, Condition::Always).await?;
     let head = scratch.head("h").await?.headers;
     ensure!(head == headers, "head: {head:?}");
-    let got = scratch.store.get(&key, GetRequest { range: Some(0..1), if_match: None }).await?.info.headers;
+    let got = scratch
+        .store
+        .get(&key, GetRequest { range: Some(0..1), ..GetRequest::default() })
+        .await?
+        .info
+        .headers;
     ensure!(got == headers, "get: {got:?}");
     Ok(())
 }
@@ -56,7 +61,7 @@ async fn every_answer_names_the_same_version(scratch: Scratch) -> Result<()> {
     let head = scratch.head("v").await?;
     ensure!(head.version.same_bytes(&put), "put {put:?}, head {head:?}");
     ensure!(head.crc64nvme.is_none_or(|crc| crc == crc64nvme(&body)), "head has another CRC64NVME");
-    let request = GetRequest { range: Some(5..10), if_match: Some(put.etag.clone()) };
+    let request = GetRequest { range: Some(5..10), if_match: Some(put.etag.clone()), part: None };
     let got = scratch.store.get(&scratch.key("v"), request).await?;
     ensure!(got.info.version.same_bytes(&put), "put {put:?}, get {got:?}");
     Ok(())
@@ -84,7 +89,7 @@ async fn a_large_body_arrives_in_chunks_that_add_up(scratch: Scratch) -> Result<
     let body = pattern((8 << 20) + 11);
     scratch.put("large", body.clone()).await?;
     let key = scratch.key("large");
-    let mut answer = scratch.store.get(&key, GetRequest { range: None, if_match: None }).await?;
+    let mut answer = scratch.store.get(&key, GetRequest::default()).await?;
     let mut at = 0;
     while let Some(chunk) = answer.body.next().await {
         let chunk = chunk?;

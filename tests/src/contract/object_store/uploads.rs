@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use tarn_fs::store::{
-    CompleteRequest, Condition, ErrorKind, Headers, Part, PartKinds, PartSource, Upload, Version,
+    Abandoned, CompleteRequest, Condition, ErrorKind, Headers, Part, PartKinds, PartSource, Upload, Version,
 };
 
 cases![
@@ -122,7 +122,7 @@ async fn an_upload_keeps_its_condition(scratch: Scratch) -> Result<()> {
         expect_error(completed, ErrorKind::Precondition, &format!("{condition:?}"))?;
     }
     scratch.expect("k", b"target").await?;
-    scratch.store.abort_upload(&upload).await?;
+    scratch.store.abort_upload(&Abandoned::Upload(upload.clone())).await?;
 
     let upload = begin(&scratch, "k").await?;
     let parts = [send(&scratch, &upload, 1, "new").await?];
@@ -135,7 +135,7 @@ async fn an_upload_keeps_its_condition(scratch: Scratch) -> Result<()> {
     let matches = Condition::Matches(target.etag);
     let completed = scratch.store.complete_upload(complete(&upload, &parts, matches)).await;
     expect_error(completed, ErrorKind::Precondition, "over nothing")?;
-    scratch.store.abort_upload(&upload).await?;
+    scratch.store.abort_upload(&Abandoned::Upload(upload.clone())).await?;
 
     let upload = begin(&scratch, "absent").await?;
     let parts = [send(&scratch, &upload, 1, "new").await?];
@@ -147,14 +147,14 @@ async fn an_unfinished_upload_is_no_object(scratch: Scratch) -> Result<()> {
     let upload = begin(&scratch, "k").await?;
     send(&scratch, &upload, 1, "body").await?;
     expect_error(scratch.store.head(&scratch.key("k")).await, ErrorKind::NotFound, "head")?;
-    Ok(scratch.store.abort_upload(&upload).await?)
+    Ok(scratch.store.abort_upload(&Abandoned::Upload(upload.clone())).await?)
 }
 
 async fn an_aborted_upload_is_gone(scratch: Scratch) -> Result<()> {
     let upload = begin(&scratch, "k").await?;
     let part = send(&scratch, &upload, 1, "body").await?;
-    scratch.store.abort_upload(&upload).await?;
-    scratch.store.abort_upload(&upload).await?;
+    scratch.store.abort_upload(&Abandoned::Upload(upload.clone())).await?;
+    scratch.store.abort_upload(&Abandoned::Upload(upload.clone())).await?;
     let more = scratch.store.upload_part(&upload, 2, PartSource::Bytes("x".into())).await;
     expect_error(more, ErrorKind::NotFound, "a part")?;
     let completed = scratch.store.complete_upload(complete(&upload, &[part], Condition::Always)).await;
@@ -166,5 +166,5 @@ async fn a_part_below_the_minimum_is_refused(scratch: Scratch) -> Result<()> {
     let parts = [send(&scratch, &upload, 1, "small").await?, send(&scratch, &upload, 2, "last").await?];
     let completed = scratch.store.complete_upload(complete(&upload, &parts, Condition::Always)).await;
     expect_error(completed, ErrorKind::Rejected, "completion")?;
-    Ok(scratch.store.abort_upload(&upload).await?)
+    Ok(scratch.store.abort_upload(&Abandoned::Upload(upload.clone())).await?)
 }

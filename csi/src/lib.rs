@@ -1,0 +1,30 @@
+//! The CSI driver of tarn: buckets as Kubernetes volumes.
+//!
+//! One binary, two services. The **controller** makes and deletes volumes (buckets, or folders of a shared bucket),
+//! snapshots and clones; it talks to the object store only. The **node** mounts volumes with `tarn mount` and binds
+//! them into pods; it never reads or writes an object.
+//!
+//! Layers, top to bottom; an item uses only what stands below it: `main, cli, run` / `server` /
+//! `controller, node, identity, registration` / `mounter, driver` / `service, parameters, capability, web_identity, credentials` /
+//! `record, volume_id, rpc, inflight, proto, error`.
+
+pub mod capability;
+pub mod cli;
+pub mod controller;
+pub mod credentials;
+pub mod driver;
+pub mod error;
+pub mod identity;
+pub mod inflight;
+pub mod mounter;
+pub mod node;
+pub mod parameters;
+pub mod proto;
+pub mod record;
+pub mod registration;
+pub mod rpc;
+pub mod run;
+pub mod server;
+pub mod service;
+pub mod volume_id;
+pub mod web_identity;

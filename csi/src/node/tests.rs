@@ -1,0 +1,297 @@
+use super::*;
+use crate::mounter::Access;
+use crate::mounter::fake::FakeMounter;
+use crate::proto::volume_capability::access_mode::Mode;
+use crate::proto::volume_capability::{AccessMode, AccessType, MountVolume};
+
+struct World {
+    _temp: tempfile::TempDir,
+    root: PathBuf,
+    mounter: Arc<FakeMounter>,
+    node: Node,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    fn with(change: impl FnOnce(&mut NodeSettings)) -> Self {
+        let temp = tempfile::tempdir().expect("temp dir");
+        let root = temp.path().canonicalize().expect("exists");
+        let mut settings = NodeSettings {
+            node_id: "n".into(),
+            max_volumes: 0,
+            kubelet_dir: root.join("kubelet"),
+            state_dir: root.join("state"),
+            inline_volumes: false,
+            token_audience: "sts".into(),
+            topology: BTreeMap::new(),
+        };
+        std::fs::create_dir(&settings.kubelet_dir).expect("made");
+        change(&mut settings);
+        let mounter = Arc::new(FakeMounter::default());
+        let node = Node::new(settings, Arc::clone(&mounter) as Arc<dyn Mounter>).expect("opened");
+        Self { _temp: temp, root, mounter, node }
+    }
+
+    fn dir(&self, name: &str) -> String {
+        self.root.join("kubelet").join(name).display().to_string()
+    }
+
+    fn stage_request(&self, mode: Mode) -> NodeStageVolumeRequest {
+        NodeStageVolumeRequest {
+            volume_id: "v".into(),
+            staging_target_path: self.dir("staging"),
+            volume_capability: Some(capability(mode)),
+            volume_context: HashMap::from([("bucket".to_owned(), "data".to_owned())]),
+            ..Default::default()
+        }
+    }
+
+    fn publish_request(&self, mode: Mode, target: &str) -> NodePublishVolumeRequest {
+        NodePublishVolumeRequest {
+            volume_id: "v".into(),
+            staging_target_path: self.dir("staging"),
+            target_path: self.dir(target),
+            volume_capability: Some(capability(mode)),
+            volume_context: HashMap::from([("bucket".to_owned(), "data".to_owned())]),
+            ..Default::default()
+        }
+    }
+
+    async fn stage(&self) -> Result<()> {
+        self.node.stage(self.stage_request(Mode::MultiNodeMultiWriter)).await.map(drop)
+    }
+
+    async fn publish(&self, target: &str) -> Result<()> {
+        self.node.publish(self.publish_request(Mode::MultiNodeMultiWriter, target)).await.map(drop)
+    }
+
+    async fn unpublish(&self, target: &str) -> Result<()> {
+        let request = NodeUnpublishVolumeRequest { volume_id: "v".into(), target_path: self.dir(target) };
+        self.node.unpublish(request).await.map(drop)
+    }
+
+    async fn unstage(&self) -> Result<()> {
+        let request =
+            NodeUnstageVolumeRequest { volume_id: "v".into(), staging_target_path: self.dir("staging") };
+        self.node.unstage(request).await.map(drop)
+    }
+
+    fn notes(&self) -> usize {
+        std::fs::read_dir(self.root.join("state")).expect("state").count()
+    }
+}
+
+fn capability(mode: Mode) -> VolumeCapability {
+    VolumeCapability {
+        access_mode: Some(AccessMode { mode: mode.into() }),
+        access_type: Some(AccessType::Mount(MountVolume::default())),
+    }
+}
+
+#[tokio::test]
+async fn a_whole_life_and_every_call_of_it_twice() {
+    let world = World::new();
+    for _ in 0..2 {
+        world.stage().await.expect("staged");
+    }
+    assert_eq!(world.mounter.made(), 1);
+    for target in ["one", "two", "one", "two"] {
+        world.publish(target).await.expect("published");
+    }
+    for _ in 0..2 {
+        world.unpublish("one").await.expect("unpublished");
+        assert!(!Path::new(&world.dir("one")).exists());
+    }
+    world.unpublish("two").await.expect("unpublished");
+    for _ in 0..2 {
+        world.unstage().await.expect("unstaged");
+    }
+    assert_eq!(world.notes(), 0);
+}
+
+#[tokio::test]
+async fn nothing_is_published_that_is_not_mounted() {
+    let world = World::new();
+    std::fs::create_dir(world.dir("staging")).expect("bare");
+    assert_eq!(world.publish("one").await.expect_err("not staged").kind, Kind::Precondition);
+    world.mounter.refuse(Some("there is no bucket data"));
+    let error = world.stage().await.expect_err("refused");
+    assert!(error.message.contains("there is no bucket data"), "{error}");
+    assert_eq!(world.publish("one").await.expect_err("not staged").kind, Kind::Precondition);
+    assert_eq!(world.notes(), 0);
+    assert!(!Path::new(&world.dir("one")).exists());
+}
+
+#[tokio::test]
+async fn the_pod_of_a_dead_mount_gets_a_new_one_and_health_says_so_before() {
+    let world = World::new();
+    world.stage().await.expect("staged");
+    world.publish("one").await.expect("published");
+    world.mounter.kill(Path::new(&world.dir("staging")));
+    let request = NodeGetVolumeHealthRequest { volume_id: "v".into(), ..Default::default() };
+    let health = world.node.health(request).await.expect("answered").volume_health.expect("health");
+    assert_eq!(health.health_statuses[0].reason, "MountDead");
+    world.publish("two").await.expect("healed");
+    world.publish("one").await.expect("bound anew");
+    assert_eq!(world.mounter.made(), 2);
+}
+
+#[tokio::test]
+async fn a_restart_heals_dead_mounts_and_forgets_those_that_are_gone() {
+    let world = World::new();
+    world.stage().await.expect("staged");
+    world.mounter.kill(Path::new(&world.dir("staging")));
+    world.node.recover().await.expect("recovered");
+    assert_eq!((world.mounter.made(), world.notes()), (2, 1));
+    world.mounter.unbind(Path::new(&world.dir("staging"))).await.expect("gone");
+    world.node.recover().await.expect("recovered");
+    assert_eq!((world.mounter.made(), world.notes()), (2, 0));
+}
+
+#[tokio::test]
+async fn one_pod_only_means_one_target() {
+    let world = World::new();
+    let mode = Mode::SingleNodeSingleWriter;
+    world.node.stage(world.stage_request(mode)).await.expect("staged");
+    world.node.publish(world.publish_request(mode, "one")).await.expect("published");
+    world.node.publish(world.publish_request(mode, "one")).await.expect("again");
+    let error = world.node.publish(world.publish_request(mode, "two")).await.expect_err("second");
+    assert_eq!(error.kind, Kind::Precondition);
+}
+
+#[tokio::test]
+async fn read_only_holds_for_the_bind_and_for_the_mode() {
+    let world = World::new();
+    world.stage().await.expect("staged");
+    let request = world.publish_request(Mode::MultiNodeMultiWriter, "one");
+    world.node.publish(NodePublishVolumeRequest { readonly: true, ..request }).await.expect("published");
+    assert_eq!(world.mounter.access(Path::new(&world.dir("one"))), Some(Access::ReadOnly));
+    world.publish("two").await.expect("published");
+    assert_eq!(world.mounter.access(Path::new(&world.dir("two"))), Some(Access::ReadWrite));
+}
+
+#[tokio::test]
+async fn another_volume_or_other_options_at_the_same_place_are_refused() {
+    let world = World::new();
+    world.stage().await.expect("staged");
+    let mut other = world.stage_request(Mode::MultiNodeMultiWriter);
+    other.volume_context.insert("uid".into(), "5".into());
+    assert_eq!(world.node.stage(other).await.expect_err("options").kind, Kind::Exists);
+    let request =
+        NodeUnstageVolumeRequest { volume_id: "other".into(), staging_target_path: world.dir("staging") };
+    assert_eq!(world.node.unstage(request).await.expect_err("another's").kind, Kind::Precondition);
+}
+
+#[tokio::test]
+async fn a_secret_that_changed_reaches_the_living_mount() {
+    let world = World::new();
+    let with_secret = || {
+        let secrets = [("accessKeyId", "A"), ("secretAccessKey", "S")];
+        let secrets = secrets.into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+        NodeStageVolumeRequest { secrets, ..world.stage_request(Mode::MultiNodeMultiWriter) }
+    };
+    world.node.stage(with_secret()).await.expect("staged");
+    world.node.stage(with_secret()).await.expect("staged again");
+    assert_eq!((world.mounter.made(), world.mounter.renewed()), (1, 1));
+    let mut publish = world.publish_request(Mode::MultiNodeMultiWriter, "one");
+    world.node.publish(publish.clone()).await.expect("published");
+    publish.secrets = with_secret().secrets;
+    world.node.publish(publish).await.expect("published again");
+    assert_eq!((world.mounter.made(), world.mounter.renewed()), (1, 2));
+}
+
+#[tokio::test]
+async fn files_under_a_target_are_never_deleted() {
+    let world = World::new();
+    std::fs::create_dir(world.dir("one")).expect("made");
+    std::fs::write(format!("{}/file", world.dir("one")), "x").expect("written");
+    assert!(world.unpublish("one").await.expect_err("not empty").message.contains("holds files"));
+    assert!(Path::new(&format!("{}/file", world.dir("one"))).exists());
+}
+
+#[tokio::test]
+async fn inline_volumes_are_off_until_they_are_turned_on() {
+    let inline = |world: &World| {
+        let mut request = world.publish_request(Mode::SingleNodeWriter, "one");
+        request.staging_target_path.clear();
+        request.volume_context.insert("csi.storage.k8s.io/ephemeral".into(), "true".into());
+        request
+    };
+    let off = World::new();
+    assert_eq!(off.node.publish(inline(&off)).await.expect_err("off").kind, Kind::Precondition);
+    let on = World::with(|settings| settings.inline_volumes = true);
+    on.node.publish(inline(&on)).await.expect("published");
+    on.node.publish(inline(&on)).await.expect("again");
+    assert_eq!((on.mounter.made(), on.notes()), (1, 1));
+    on.unpublish("one").await.expect("unpublished");
+    assert_eq!(on.notes(), 0);
+    let mut hostile = inline(&on);
+    hostile.volume_context.insert("endpoint".into(), "http://evil".into());
+    assert_eq!(on.node.publish(hostile).await.expect_err("endpoint").kind, Kind::Invalid);
+}
+
+#[tokio::test]
+async fn each_pod_mounts_with_its_own_token_and_gets_a_new_one_while_it_runs() {
+    let world = World::new();
+    let role = ("roleArn".to_owned(), "arn:aws:iam::1:role/data".to_owned());
+    let mut stage = world.stage_request(Mode::MultiNodeMultiWriter);
+    stage.volume_context.extend([role.clone()]);
+    world.node.stage(stage).await.expect("nothing is mounted yet");
+    assert_eq!(world.mounter.made(), 0);
+    let publish = |target: &str, token: Option<&str>| {
+        let mut request = world.publish_request(Mode::MultiNodeMultiWriter, target);
+        request.volume_context.extend([role.clone()]);
+        let tokens = token.map(|token| format!("{{\"sts\": {{\"token\": \"{token}\"}}}}"));
+        let tokens = tokens.map(|tokens| ("csi.storage.k8s.io/serviceAccount.tokens".to_owned(), tokens));
+        request.volume_context.extend(tokens);
+        request
+    };
+    let error = world.node.publish(publish("one", None)).await.expect_err("no token");
+    assert!(error.message.contains("tokenRequests"), "{error}");
+    for (target, token) in [("one", "a"), ("two", "b"), ("one", "c")] {
+        world.node.publish(publish(target, Some(token))).await.expect("published");
+    }
+    assert_eq!((world.mounter.made(), world.mounter.renewed(), world.notes()), (2, 1, 2));
+    for target in ["one", "two"] {
+        world.unpublish(target).await.expect("unpublished");
+    }
+    world.unstage().await.expect("unstaged");
+    assert_eq!(world.notes(), 0);
+}
+
+#[tokio::test]
+async fn pods_with_different_groups_do_not_share_a_mount() {
+    let world = World::new();
+    let with_group = |group: &str| {
+        let mount = MountVolume { volume_mount_group: group.to_owned(), ..MountVolume::default() };
+        Some(VolumeCapability {
+            access_type: Some(AccessType::Mount(mount)),
+            ..capability(Mode::MultiNodeMultiWriter)
+        })
+    };
+    let mut stage = world.stage_request(Mode::MultiNodeMultiWriter);
+    stage.volume_capability = with_group("2000");
+    world.node.stage(stage).await.expect("staged");
+    for (group, good) in [("2000", true), ("", true), ("3000", false)] {
+        let mut request = world.publish_request(Mode::MultiNodeMultiWriter, &format!("g{group}"));
+        request.volume_capability = with_group(group);
+        assert_eq!(world.node.publish(request).await.is_ok(), good, "{group:?}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_calls_are_refused_before_anything_is_done() {
+    let world = World::new();
+    for (volume_id, path) in [("a\nb", world.dir("x")), ("v", "/etc".into()), ("v", world.dir("../../x"))] {
+        let request = NodeStageVolumeRequest {
+            volume_id: volume_id.into(),
+            staging_target_path: path.clone(),
+            ..world.stage_request(Mode::MultiNodeMultiWriter)
+        };
+        assert_eq!(world.node.stage(request).await.expect_err(&path).kind, Kind::Invalid);
+    }
+    assert_eq!((world.mounter.made(), world.notes()), (0, 0));
+}

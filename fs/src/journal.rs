@@ -1,0 +1,277 @@
+//! What the bucket does not have yet, written down so that whoever comes after this process can finish it.
+//!
+//! Every staged file has a [`Record`] in its label, which the local store keeps locked while its owner lives and
+//! replaces atomically. A rename that takes more than one request has a [`Move`] in the label of an empty staged
+//! file while it is under way. `FORMAT.md` beside this file has the text of both.
+//!
+//! Invariants:
+//! - A record is written before what it speaks of is begun: nobody is told that a file is closed, and no upload
+//!   starts, before the journal says so.
+//! - Only a record that says [`State::Closed`] keeps its file when the owner lets go of it.
+//!
+//! What it does not do: it decides what becomes of what is found ([`judge`]); `vfs` does it. Nothing is flushed to
+//! the disk: after a loss of power the checksums say which bytes can be trusted.
+
+mod judge;
+
+pub use judge::{Found, Verdict, judge};
+
+use crate::error::Result;
+use crate::name::Key;
+use crate::store::{ETag, Headers, Version};
+use crate::write::{Extents, Progress};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use std::time::{SystemTime, UNIX_EPOCH};
+use tarn_cache::{BucketId, Staged, StagedLabel};
+
+/// What a label says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Entry {
+    /// A staged file.
+    File(Box<Record>),
+    /// A rename under way.
+    Move(Move),
+}
+
+/// What has become, and is to become, of a staged file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Where it belongs.
+    pub key: Key,
+    /// How far it is.
+    pub state: State,
+    /// When the record was written, in nanoseconds since 1970: of two for one key the younger counts.
+    pub written: u64,
+    /// The object that it is to replace; `None` if the key must be free.
+    pub base: Option<Base>,
+    /// The headers that go with it.
+    #[serde(default)]
+    pub headers: Headers,
+    /// For a layer over the base: which ranges the file holds.
+    pub layer: Option<Layer>,
+    /// The bytes that the file holds, where they are known.
+    pub sum: Option<Sum>,
+    /// The file's modification time when the record was written, in nanoseconds since 1970.
+    pub modified: Option<i64>,
+    /// The object that goes once this one is there: the file was renamed.
+    pub moved_from: Option<Origin>,
+    /// A multipart upload that was begun.
+    pub upload: Option<Progress>,
+    /// Counts the closes that were answered before the bucket had the file; not kept.
+    #[serde(skip)]
+    pub closes: u64,
+}
+
+/// How far a staged file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// It may be written to; nobody was told that anything is kept.
+    Open,
+    /// Somebody closed it or asked for a commit: it must get into the bucket.
+    Closed,
+    /// The bucket has what it held when this was written.
+    Committed,
+    /// Its name is gone.
+    Removed,
+}
+
+/// The object that a staged file replaces.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Its entity tag.
+    pub etag: ETag,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl From<&Version> for Base {
+    fn from(version: &Version) -> Self {
+        Self { etag: version.etag.clone(), size: version.size }
+    }
+}
+
+impl From<&Base> for Version {
+    fn from(base: &Base) -> Self {
+        Self { etag: base.etag.clone(), size: base.size, last_modified: UNIX_EPOCH, version_id: None }
+    }
+}
+
+/// Which bytes a layer has of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    /// So many bytes of the base show through.
+    pub base_len: u64,
+    /// Ranges that the staged file holds.
+    pub dirty: Vec<Range<u64>>,
+}
+
+impl Layer {
+    /// The ranges as a set.
+    pub fn extents(&self) -> Extents {
+        let mut extents = Extents::default();
+        self.dirty.iter().cloned().for_each(|range| extents.insert(range));
+        extents
+    }
+}
+
+/// What a staged file held: all its bytes, or those of its layer's ranges one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sum {
+    /// Its length in bytes.
+    pub size: u64,
+    /// CRC64NVME of the bytes.
+    pub crc64nvme: u64,
+}
+
+/// An object by its name and version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// Its key.
+    pub key: Key,
+    /// Its tag.
+    pub etag: ETag,
+}
+
+/// A rename of what is in the bucket: copies, then deletes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    /// A key; a prefix with its final `/` for a directory.
+    pub from: String,
+    /// What it is to be called.
+    pub to: String,
+    /// Tag of the object that is replaced.
+    pub replaces: Option<ETag>,
+}
+
+impl Move {
+    /// Whether it moves a directory.
+    pub fn is_tree(&self) -> bool {
+        self.from.ends_with('/') && self.to.ends_with('/')
+    }
+
+    /// The new text of a key below the old one, if it is.
+    pub fn moved(&self, key: &Key) -> Option<Key> {
+        let rest = key.as_str().strip_prefix(&self.from)?;
+        if !self.is_tree() && !rest.is_empty() {
+            return None;
+        }
+        Key::parse(&format!("{}{rest}", self.to)).ok()
+    }
+}
+
+impl Entry {
+    /// The label that carries this entry.
+    pub fn label(&self, bucket: &BucketId) -> StagedLabel {
+        let record = serde_json::to_vec(self).expect("plain data with text keys");
+        StagedLabel { bucket: bucket.clone(), record }
+    }
+
+    /// The entry that a label carries, if this version knows it.
+    pub fn read(label: &StagedLabel) -> Option<Self> {
+        serde_json::from_slice(&label.record).ok()
+    }
+}
+
+impl Record {
+    /// The record of a file that was just opened.
+    pub fn open(key: Key, base: Option<&Version>) -> Self {
+        Self {
+            key,
+            state: State::Open,
+            written: now(),
+            base: base.map(Base::from),
+            headers: Headers::default(),
+            layer: None,
+            sum: None,
+            modified: None,
+            moved_from: None,
+            upload: None,
+            closes: 0,
+        }
+    }
+}
+
+/// A staged file with its record.
+#[derive(Debug)]
+pub struct StagedFile {
+    /// The local store's hold on it.
+    pub staged: Staged,
+    bucket: BucketId,
+    record: Mutex<Record>,
+}
+
+impl StagedFile {
+    /// A staged file whose label carries `record`.
+    pub fn new(staged: Staged, bucket: BucketId, record: Record) -> Self {
+        staged.keep(record.state == State::Closed);
+        Self { staged, bucket, record: Mutex::new(record) }
+    }
+
+    /// The record as it was written last.
+    pub fn record(&self) -> Record {
+        self.record.lock().clone()
+    }
+
+    /// Changes the record, and the label with it. If that cannot be written, nothing is changed.
+    pub fn note(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
+        let mut record = self.record.lock();
+        let mut changed = record.clone();
+        change(&mut changed);
+        if changed == *record {
+            return Ok(());
+        }
+        changed.written = now();
+        self.staged.relabel(&Entry::File(Box::new(changed.clone())).label(&self.bucket))?;
+        self.staged.keep(changed.state == State::Closed);
+        *record = changed;
+        Ok(())
+    }
+}
+
+fn now() -> u64 {
+    nanoseconds(crate::clock::now()).unwrap_or_default().cast_unsigned()
+}
+
+/// Nanoseconds since 1970, up to the year 2262.
+pub fn nanoseconds(time: SystemTime) -> Option<i64> {
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_nanos()).ok(),
+        Err(before) => i64::try_from(before.duration().as_nanos()).ok().map(|nanos| -nanos),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_reads_as_it_was_written_and_no_other_text_does() {
+        let record = Record {
+            state: State::Closed,
+            base: Some(Base { etag: ETag::new("e"), size: 7 }),
+            layer: Some(Layer { base_len: 7, dirty: vec![1..3, 5..7] }),
+            sum: Some(Sum { size: 7, crc64nvme: u64::MAX }),
+            ..Record::open(Key::parse("d/ä\u{1}").unwrap(), None)
+        };
+        let entry = Entry::File(Box::new(record));
+        let label = entry.label(&BucketId::new("b"));
+        assert_eq!(Entry::read(&label), Some(entry));
+        let other = StagedLabel { record: br#"{"later": {}}"#.to_vec(), ..label };
+        assert_eq!(Entry::read(&other), None);
+    }
+
+    #[test]
+    fn a_move_renames_what_is_below_it_and_nothing_else() {
+        let key = |text: &str| Key::parse(text).unwrap();
+        let tree = Move { from: "a/".into(), to: "b/c/".into(), replaces: None };
+        assert_eq!(tree.moved(&key("a/x/y")), Some(key("b/c/x/y")));
+        assert_eq!(tree.moved(&key("ab/x")), None);
+        let file = Move { from: "a".into(), to: "b".into(), replaces: None };
+        assert_eq!(file.moved(&key("a")), Some(key("b")));
+        assert_eq!(file.moved(&key("a/x")), None);
+    }
+}

@@ -1,0 +1,85 @@
+//! Where the parts of a multipart object lie, as far as its tag and size tell. Pure but for one flag.
+//!
+//! A part that is asked for by its number comes with its checksum, so it can be checked before it is used; a range
+//! that is not a part has none. The tag of a multipart object ends in `-PARTS` on AWS and MinIO, and all parts but
+//! the last have one size in every common client. That is a guess: the answer says where the part lies, and a
+//! guess that was wrong is given up.
+
+use crate::store::Version;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tarn_cache::BLOCK_SIZE;
+
+const MIB: u64 = 1 << 20;
+/// Part sizes of common clients: tarn, the AWS command line, boto3 and mountpoint; mc; rclone; s3fs.
+const COMMON: [u64; 4] = [8 * MIB, 16 * MIB, 5 * MIB, 10 * MIB];
+
+/// The parts of one version.
+#[derive(Debug, Default)]
+pub struct PartLayout {
+    size: Option<u64>,
+    refuted: AtomicBool,
+}
+
+impl PartLayout {
+    /// Bytes of the largest part that is fetched in one piece.
+    pub const LARGEST: u64 = 16 * MIB;
+
+    /// The likely layout.
+    pub fn guess(version: &Version) -> Self {
+        let parts = version.etag.as_str().rsplit_once('-').and_then(|(_, parts)| parts.parse::<u64>().ok());
+        let fits =
+            |size: &u64| parts == Some(version.size.div_ceil(*size)) && size.is_multiple_of(BLOCK_SIZE);
+        Self { size: COMMON.into_iter().find(fits), refuted: AtomicBool::new(false) }
+    }
+
+    /// Bytes of a part, if the object seems to have parts.
+    pub fn part_size(&self) -> Option<u64> {
+        self.size.filter(|_| !self.refuted.load(Ordering::Relaxed))
+    }
+
+    /// The number of the part that is exactly `range` of an object of `size` bytes.
+    pub fn number(&self, range: &Range<u64>, size: u64) -> Option<u16> {
+        let part = self.part_size()?;
+        let exact = range.start.is_multiple_of(part) && range.end == size.min(range.start + part);
+        u16::try_from(range.start / part + 1).ok().filter(|_| exact)
+    }
+
+    /// Notes that the object's parts lie elsewhere.
+    pub fn refute(&self) {
+        self.refuted.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ETag;
+
+    fn layout(etag: &str, size: u64) -> PartLayout {
+        let last_modified = std::time::SystemTime::UNIX_EPOCH;
+        PartLayout::guess(&Version { etag: ETag::new(etag), size, last_modified, version_id: None })
+    }
+
+    #[test]
+    fn the_tag_and_the_size_tell_the_part_size() {
+        assert_eq!(layout("abc-3", 20_000_000).part_size(), Some(8 * MIB));
+        assert_eq!(layout("abc-2", 20_000_000).part_size(), Some(16 * MIB));
+        assert_eq!(layout("abc-4", 20_000_000).part_size(), Some(5 * MIB));
+        assert_eq!(layout("abc-7", 20_000_000).part_size(), None, "no common client");
+        assert_eq!(layout("abc", 20_000_000).part_size(), None, "one PUT");
+        assert_eq!(layout("abc-0", 0).part_size(), Some(8 * MIB), "nothing is asked of an empty object");
+    }
+
+    #[test]
+    fn only_a_whole_part_has_a_number() {
+        let layout = layout("abc-3", 20_000_000);
+        assert_eq!(layout.number(&(0..8 * MIB), 20_000_000), Some(1));
+        assert_eq!(layout.number(&(16 * MIB..20_000_000), 20_000_000), Some(3), "the last is shorter");
+        for range in [0..8 * MIB - 1, 1..8 * MIB, 0..16 * MIB, 8 * MIB..9 * MIB] {
+            assert_eq!(layout.number(&range, 20_000_000), None, "{range:?}");
+        }
+        layout.refute();
+        assert_eq!(layout.number(&(0..8 * MIB), 20_000_000), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! A commit that the store refused: it was our own earlier one whose answer was lost, or somebody else was first.
+
+use super::Vfs;
+use super::commit::Snapshot;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::inode::{File, Ino, Stamp};
+use crate::journal::State;
+use crate::name::Key;
+use crate::store::{ErrorKind, Headers, ObjectInfo, Version};
+
+impl Vfs {
+    /// What the bucket has if the refused commit had been done before, by an attempt whose answer was lost or by a
+    /// process that was killed. Otherwise theirs stays, ours is kept beside it, and the caller is told.
+    pub(super) async fn refused(
+        &self,
+        ino: Ino,
+        file: &File,
+        snapshot: &Snapshot,
+        crc64nvme: Option<u64>,
+        refusal: Error,
+    ) -> Result<Version> {
+        let kind = refusal.store_kind();
+        if !matches!(kind, Some(ErrorKind::Precondition | ErrorKind::NotFound)) {
+            return Err(refusal);
+        }
+        let ours = Ours { size: snapshot.stamp.size, crc64nvme, headers: &snapshot.headers };
+        if let Some(found) = self.head_if_any(&snapshot.key).await?.filter(|found| ours.is(found)) {
+            tracing::info!(key = %snapshot.key, %refusal, "an earlier attempt had arrived");
+            return Ok(found.version);
+        }
+        if kind == Some(ErrorKind::NotFound) {
+            return Err(refusal);
+        }
+        Err(self.conflict(ino, file, snapshot).await)
+    }
+
+    /// Somebody else changed the object: theirs stays, ours is kept beside it, and the caller is told.
+    async fn conflict(&self, ino: Ino, file: &File, snapshot: &Snapshot) -> Error {
+        let key = &snapshot.key;
+        let kept = match self.conflict_key(key) {
+            Ok(kept) => kept,
+            Err(error) => return error,
+        };
+        let mut ours = snapshot.stage.clone();
+        ours.base = None;
+        ours.copied = None;
+        let stamp = match Stamp::of(ours.file.staged.file()) {
+            Ok(stamp) => stamp,
+            Err(error) => return error.into(),
+        };
+        match self.upload(ino, &kept, &ours, &stamp, &snapshot.headers).await.0 {
+            Ok(_) => {
+                tracing::warn!(%key, %kept, "conflict: another client changed the object; local bytes kept");
+                self.note_conflict(key.to_string(), kept.to_string());
+            }
+            Err(error) => {
+                // The staged file stays, and so does the inode: the next flush tries again.
+                tracing::error!(%key, %error, "conflict: local bytes could not be kept in the bucket yet");
+                return error;
+            }
+        }
+        file.state.lock().superseded = true;
+        self.unrecord(&snapshot.stage.file);
+        if let Some(place) = self.table.place(ino) {
+            self.forget_listing(place.parent);
+        }
+        self.table.remove(ino);
+        Error::Stale(format!("another client changed {key}; these bytes are kept as {kept}"))
+    }
+
+    /// Nothing of the staged file belongs into the bucket any more.
+    pub(super) fn unrecord(&self, file: &crate::journal::StagedFile) {
+        if let Err(error) = file.note(|record| record.state = State::Removed) {
+            let path = file.staged.path();
+            tracing::error!(path = %path.display(), %error, "the next mount may bring this file back; remove it");
+        }
+    }
+
+    fn conflict_key(&self, key: &Key) -> Result<Key> {
+        let seconds = clock::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let count = self.conflicts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let suffix = format!(".conflict-{}-{seconds}-{count}", self.options.host);
+        Ok(Key::parse(&format!("{}{suffix}", key.as_str()))?)
+    }
+}
+
+/// What a commit of ours leaves in the bucket.
+struct Ours<'a> {
+    size: u64,
+    crc64nvme: Option<u64>,
+    headers: &'a Headers,
+}
+
+impl Ours<'_> {
+    /// Whether the object is that. Where one side has no checksum of all bytes, the metadata tells: no two commits
+    /// have the same times in nanoseconds.
+    fn is(&self, found: &ObjectInfo) -> bool {
+        let same = match (self.crc64nvme, found.crc64nvme) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            (None, _) | (_, None) => {
+                self.headers.user.contains_key("file-ctime") && self.headers.user == found.headers.user
+            }
+        };
+        same && self.size == found.version.size
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ETag;
+    use std::time::SystemTime;
+
+    fn headers(ctime: &str) -> Headers {
+        let user = [("file-ctime".to_owned(), ctime.to_owned())].into();
+        Headers { user, ..Headers::default() }
+    }
+
+    #[test]
+    fn an_object_is_ours_by_its_checksum_or_else_by_its_times() {
+        let found = |size, crc64nvme, ctime| ObjectInfo {
+            version: Version {
+                etag: ETag::new("e"),
+                size,
+                last_modified: SystemTime::UNIX_EPOCH,
+                version_id: None,
+            },
+            headers: headers(ctime),
+            crc64nvme,
+        };
+        let (mine, other) = (headers("1ns"), headers("2ns"));
+        let whole = Ours { size: 5, crc64nvme: Some(7), headers: &mine };
+        assert!(whole.is(&found(5, Some(7), "2ns")));
+        assert!(!whole.is(&found(5, Some(8), "1ns")));
+        assert!(!whole.is(&found(6, Some(7), "1ns")));
+        let layer = Ours { size: 5, crc64nvme: None, headers: &mine };
+        assert!(layer.is(&found(5, None, "1ns")));
+        assert!(!layer.is(&found(5, None, "2ns")));
+        let bare = Headers::default();
+        assert!(
+            !Ours { headers: &bare, ..layer }.is(&ObjectInfo { headers: bare.clone(), ..found(5, None, "") })
+        );
+        assert!(!Ours { headers: &other, ..layer }.is(&found(5, None, "1ns")));
+    }
+}

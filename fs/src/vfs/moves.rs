@@ -1,0 +1,113 @@
+//! Renames of what is in the bucket. They take a copy and a delete for each object, so the journal says what is being
+//! moved while that lasts: a process that is killed in between leaves a rename that the next mount finishes.
+
+use super::Vfs;
+use crate::error::{Error, Result};
+use crate::journal::{Entry, Move, Origin, StagedFile};
+use crate::name::{Key, Name, Prefix};
+use crate::store::{Condition, CopyRequest, ObjectInfo};
+use futures::{StreamExt, TryStreamExt, stream};
+use tarn_cache::Staged;
+
+/// A rename that is under way, as the journal has it until this is dropped.
+#[must_use]
+pub(super) struct MoveUnderWay {
+    _entry: Option<Staged>,
+}
+
+/// What stands in the way of a move.
+enum Copied {
+    /// The new key has the object.
+    Yes,
+    /// It has another one, which stays.
+    No,
+}
+
+impl Vfs {
+    /// Writes down that a rename begins. On a full disk it goes on without that.
+    pub(super) fn begin_move(&self, of: Move) -> MoveUnderWay {
+        let entry = self.cache.stage(&Entry::Move(of).label(&self.bucket));
+        if let Err(error) = &entry {
+            tracing::warn!(%error, "the journal does not learn of a rename");
+        }
+        MoveUnderWay { _entry: entry.ok() }
+    }
+
+    /// The file has been committed under its new name: the object of its old name goes.
+    pub(super) async fn finish_rename(&self, file: &StagedFile) -> Result<()> {
+        let Some(Origin { key, etag }) = file.record().moved_from else { return Ok(()) };
+        if self.head_if_any(&key).await?.is_some_and(|found| found.version.etag == etag) {
+            self.delete_file(&last_name(&key)?, &key).await?;
+        }
+        file.note(|record| record.moved_from = None)
+    }
+
+    /// Finishes a rename that a killed process had begun: what was not copied is copied, then what was copied is
+    /// deleted. Nothing is replaced but what the rename meant to replace. Says how many objects stay where they were
+    /// because something else has their new name.
+    pub(super) async fn resume_move(&self, of: &Move) -> Result<usize> {
+        let keys = if of.is_tree() {
+            let prefix = Prefix::parse(&of.from)?;
+            self.subtree(&prefix).await?.into_iter().map(|object| object.key).collect()
+        } else {
+            vec![Key::parse(&of.from)?]
+        };
+        let parallel = self.options.max_requests.max(1);
+        let copies: Vec<_> = keys.iter().map(|key| self.copy_again(of, key)).collect();
+        let copied: Vec<Copied> = stream::iter(copies).buffered(parallel).try_collect().await?;
+        let mut stay = 0;
+        let mut done = Vec::new();
+        for (key, copied) in keys.into_iter().zip(copied) {
+            match copied {
+                Copied::Yes => done.push(key),
+                Copied::No => stay += 1,
+            }
+        }
+        if of.is_tree() {
+            self.delete_all(&done).await?;
+        } else if let [key] = done.as_slice() {
+            self.delete_file(&last_name(key)?, key).await?;
+        }
+        Ok(stay)
+    }
+
+    async fn copy_again(&self, of: &Move, from: &Key) -> Result<Copied> {
+        let to = of.moved(from).ok_or(Error::Internal("a key that is not moved"))?;
+        let Some(source) = self.head_if_any(from).await? else { return Ok(Copied::Yes) };
+        let condition = match self.head_if_any(&to).await? {
+            Some(found) if is_copy(&source, &found) => return Ok(Copied::Yes),
+            Some(found) if of.replaces.as_ref() == Some(&found.version.etag) => {
+                Condition::Matches(found.version.etag)
+            }
+            Some(_) => return Ok(Copied::No),
+            None => Condition::Absent,
+        };
+        let request = CopyRequest {
+            from: from.clone(),
+            if_match: source.version.etag,
+            size: source.version.size,
+            to,
+            condition,
+            headers: None,
+        };
+        self.store.copy(request).await?;
+        Ok(Copied::Yes)
+    }
+}
+
+/// Whether both objects hold the same bytes.
+fn is_copy(one: &ObjectInfo, other: &ObjectInfo) -> bool {
+    let same = match (one.crc64nvme, other.crc64nvme) {
+        (Some(one), Some(other)) => one == other,
+        (None, _) | (_, None) => one.version.etag == other.version.etag,
+    };
+    same && one.version.size == other.version.size
+}
+
+/// The name of a key's last component; that of a marker is the directory's own.
+fn last_name(key: &Key) -> Result<Name> {
+    match key.as_str().rsplit('/').next() {
+        None | Some("") => Ok(Name::own()),
+        Some(component) => Ok(Name::of(component)?),
+    }
+}

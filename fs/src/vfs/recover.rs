@@ -1,0 +1,291 @@
+//! What a process that is gone has left in the journal: files are put back into the tree, as if they had just been
+//! closed, and uploaded in the background; renames are finished before anything else.
+//!
+//! Invariant: what is not understood, or belongs to nobody's promise, stays on the disk and is named in the log.
+
+use super::Vfs;
+use super::commit::blocking;
+use crate::error::Result;
+use crate::inode::{Content, File, FileState, Ino, Inode, Node, Overlay, Place, RemoteFile, Stage};
+use crate::journal::{self, Base, Entry, Found, Move, Record, StagedFile, State, Sum, Verdict, judge};
+use crate::meta::{self, Kind};
+use crate::name::{Key, Name};
+use crate::store::Version;
+use std::collections::HashSet;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use tarn_cache::{OrphanStaged, Staged};
+
+/// What a recovery did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Files that are being uploaded.
+    pub uploading: usize,
+    /// Files that were left where they are.
+    pub left: usize,
+    /// Renames that were finished.
+    pub renames: usize,
+}
+
+impl Vfs {
+    /// Takes over what processes that are gone have left of this bucket. To be called before anybody asks for a file.
+    pub async fn recover(self: &Arc<Self>) -> Result<Recovered> {
+        let mut report = Recovered::default();
+        let mut files = Vec::new();
+        let mut moves = Vec::new();
+        for orphan in self.cache.orphans_of(&self.bucket)? {
+            match read_entry(&orphan) {
+                Orphan::Unknown => leave(&mut report, &orphan, None, "its label cannot be read"),
+                Orphan::Move(of) => moves.push((orphan, of)),
+                Orphan::File(record) => files.push((orphan, *record)),
+            }
+        }
+        if self.options.read_only {
+            for (orphan, record) in files {
+                leave(&mut report, &orphan, Some(&record.key), "this mount is read-only");
+            }
+            return Ok(report);
+        }
+        self.resume_moves(moves, &mut files, &mut report).await?;
+        // Of two files for one key the younger counts.
+        files.sort_by_key(|(_, record)| std::cmp::Reverse(record.written));
+        let mut taken = HashSet::new();
+        for (orphan, record) in files {
+            let (path, key) = (orphan.path(), record.key.clone());
+            if let Err(error) = self.take_over(orphan, record, &mut taken, &mut report).await {
+                // One file that cannot be read must not keep the others from being seen.
+                tracing::error!(path = %path.display(), %key, %error, "bytes that are not in the bucket stay behind");
+                report.left += 1;
+            }
+        }
+        Ok(report)
+    }
+
+    async fn resume_moves(
+        &self,
+        moves: Vec<(OrphanStaged, Move)>,
+        files: &mut [(OrphanStaged, Record)],
+        report: &mut Recovered,
+    ) -> Result<()> {
+        for (orphan, of) in moves {
+            tracing::info!(from = of.from, to = of.to, "finishing a rename that was interrupted");
+            match self.resume_with_files(&of, files).await {
+                Ok(stay) => {
+                    if stay > 0 {
+                        tracing::warn!(
+                            from = of.from,
+                            to = of.to,
+                            stay,
+                            "objects stay: their new names are taken"
+                        );
+                    }
+                    report.renames += 1;
+                    orphan.adopt()?.discard();
+                }
+                Err(error) => {
+                    tracing::error!(from = of.from, to = of.to, %error, "a rename stays half done until the next mount");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn resume_with_files(&self, of: &Move, files: &mut [(OrphanStaged, Record)]) -> Result<usize> {
+        let stay = self.resume_move(of).await?;
+        for (orphan, record) in files.iter_mut() {
+            self.move_record(of, orphan, record).await?;
+        }
+        Ok(stay)
+    }
+
+    /// A staged file below a directory that was moved goes with it, and rests on the copy of its base.
+    async fn move_record(&self, of: &Move, orphan: &OrphanStaged, record: &mut Record) -> Result<()> {
+        let Some(key) = of.moved(&record.key) else { return Ok(()) };
+        if let Some(base) = &mut record.base
+            && let Some(copy) = self.head_if_any(&key).await?
+            && copy.version.size == base.size
+        {
+            *base = Base::from(&copy.version);
+        }
+        record.key = key;
+        orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
+        Ok(())
+    }
+
+    async fn take_over(
+        self: &Arc<Self>,
+        orphan: OrphanStaged,
+        mut record: Record,
+        taken: &mut HashSet<Key>,
+        report: &mut Recovered,
+    ) -> Result<()> {
+        let mut verdict = judge(&record, &inspect(&orphan, &record)?);
+        if verdict == Verdict::Upload && !taken.insert(record.key.clone()) {
+            verdict = Verdict::Leave("a younger file has its name");
+        }
+        if verdict != Verdict::Upload
+            && let Some(progress) = record.upload.take()
+        {
+            self.uploader.drop_upload(&progress).await;
+            orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
+        }
+        match verdict {
+            Verdict::Leave(why) => leave(report, &orphan, Some(&record.key), why),
+            Verdict::Remove => orphan.adopt()?.discard(),
+            Verdict::Upload => match self.place_of(&record.key)? {
+                Some(place) => {
+                    tracing::info!(key = %record.key, "a closed file that is not in the bucket yet: uploading it");
+                    let staged = orphan.adopt()?;
+                    staged.keep(true);
+                    self.put_back(place, staged, record)?;
+                    report.uploading += 1;
+                }
+                None => leave(report, &orphan, Some(&record.key), "its key is not below the mounted prefix"),
+            },
+        }
+        Ok(())
+    }
+
+    /// The place of a key in the tree; directories above it are taken for granted. `None` if it is not shown here.
+    fn place_of(&self, key: &Key) -> Result<Option<Place>> {
+        let Some(rest) = key.as_str().strip_prefix(self.options.prefix.as_str()) else { return Ok(None) };
+        let (directories, last) =
+            rest.rsplit_once('/').map_or((None, rest), |(above, last)| (Some(above), last));
+        let mut parent = Ino::ROOT;
+        for component in directories.into_iter().flat_map(|above| above.split('/')) {
+            let name = Name::of(component)?;
+            let known = self.table.child(parent, &name).filter(|inode| inode.directory().is_some());
+            parent = match known {
+                Some(inode) => inode.ino,
+                None => self.insert_directory(Place { parent, name }, crate::inode::Marker::Unknown).ino,
+            };
+        }
+        let name = if last.is_empty() { Name::own() } else { Name::of(last)? };
+        let is_directory =
+            |name| self.table.child(parent, name).is_some_and(|inode| inode.directory().is_some());
+        let name = if is_directory(&name) { name.other()? } else { name };
+        Ok(Some(Place { parent, name }))
+    }
+
+    /// Makes the staged file the content of an inode, which stays until the bucket has it.
+    fn put_back(self: &Arc<Self>, place: Place, staged: Staged, record: Record) -> Result<()> {
+        let base = record.base.as_ref().map(Version::from);
+        let modified = staged.file().metadata()?.modified()?;
+        let written = base.clone().unwrap_or_else(|| Version {
+            last_modified: modified,
+            ..Version::from(&Base { etag: crate::store::ETag::new(""), size: 0 })
+        });
+        let posix = meta::read(&record.headers, &written, Kind::File, &self.options.defaults);
+        let overlay = record.layer.as_ref().zip(base.clone()).map(|(layer, base)| Overlay {
+            dirty: layer.extents(),
+            base: Arc::new(RemoteFile::new(base)),
+            base_len: layer.base_len,
+        });
+        let headers = record.headers.clone();
+        let file = Arc::new(StagedFile::new(staged, self.bucket.clone(), record));
+        let size = file.staged.file().metadata()?.len();
+        let stage = Stage { file, base, committed: None, overlay, writes: 0, copied: None };
+        let state = FileState::new(posix, headers, Content::Staged(Box::new(stage)), true);
+        let file = Box::new(File::new(state));
+        let inode = self.table.insert(place, |ino| Inode { ino, node: Node::File(file) });
+        self.enqueue(&inode, size);
+        Ok(())
+    }
+}
+
+/// An orphan of this bucket.
+enum Orphan {
+    /// Nobody can say what it is.
+    Unknown,
+    Move(Move),
+    File(Box<Record>),
+}
+
+fn read_entry(orphan: &OrphanStaged) -> Orphan {
+    match orphan.label().and_then(Entry::read) {
+        Some(Entry::File(record)) => Orphan::File(record),
+        Some(Entry::Move(of)) => Orphan::Move(of),
+        None => Orphan::Unknown,
+    }
+}
+
+fn leave(report: &mut Recovered, orphan: &OrphanStaged, key: Option<&Key>, why: &str) {
+    report.left += 1;
+    let (path, key) = (orphan.path().display().to_string(), key.map(Key::to_string));
+    tracing::warn!(
+        path,
+        key,
+        why,
+        "a mount that ended left bytes that are not in the bucket; copy them from here"
+    );
+}
+
+/// Looks at the file itself; reads it only if its bytes must be compared.
+fn inspect(orphan: &OrphanStaged, record: &Record) -> Result<Found> {
+    let file = orphan.open()?;
+    let meta = file.metadata()?;
+    let sum = match record.sum {
+        Some(_) => sum_of(&file, meta.len(), record.layer.as_ref())?,
+        None => None,
+    };
+    Ok(Found {
+        size: meta.len(),
+        has_data: has_data(&file),
+        modified: journal::nanoseconds(meta.modified()?),
+        of_this_boot: orphan.is_of_this_boot(),
+        sum,
+    })
+}
+
+fn has_data(file: &std::fs::File) -> bool {
+    // ENXIO says that there is none; a file system that cannot tell has some.
+    !matches!(rustix::fs::seek(file, rustix::fs::SeekFrom::Data(0)), Err(rustix::io::Errno::NXIO))
+}
+
+/// What a staged file holds: all its bytes, or those of its layer. `None` if it is too short for its layer.
+pub(super) fn sum_of(file: &std::fs::File, size: u64, layer: Option<&journal::Layer>) -> Result<Option<Sum>> {
+    let whole = std::iter::once(0..size);
+    let ranges: Vec<_> = layer.map_or_else(|| whole.collect(), |layer| layer.dirty.clone());
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+    let mut buffer = vec![0; 1 << 20];
+    for range in ranges {
+        let mut at = range.start;
+        while at < range.end {
+            let length = buffer.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
+            match file.read_exact_at(&mut buffer[..length], at) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+            digest.update(&buffer[..length]);
+            at += length as u64;
+        }
+    }
+    Ok(Some(Sum { size, crc64nvme: digest.finalize() }))
+}
+
+impl Vfs {
+    /// Writes down what a closed file holds, for whoever finds it after a loss of power.
+    pub(super) async fn note_sum(&self, inode: &Inode) -> Result<()> {
+        let Some(file) = inode.file() else { return Ok(()) };
+        let Content::Staged(stage) = file.state.lock().content.clone() else { return Ok(()) };
+        let staged = Arc::clone(&stage.file);
+        let before = staged.record();
+        if before.state != State::Closed || before.sum.is_some() {
+            return Ok(());
+        }
+        let read = Arc::clone(&staged);
+        let layer = before.layer.clone();
+        let sum = blocking(move || {
+            let file = read.staged.file();
+            let modified = journal::nanoseconds(file.metadata()?.modified()?);
+            Ok((sum_of(file, file.metadata()?.len(), layer.as_ref())?, modified))
+        });
+        let (sum, modified) = sum.await?;
+        staged.note(|record| {
+            if record.closes == before.closes && record.modified == modified {
+                record.sum = sum;
+            }
+        })
+    }
+}

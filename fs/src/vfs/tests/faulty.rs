@@ -1,0 +1,163 @@
+//! A store that fails at a chosen request, or from then on: as a server that is gone, or as a process that is killed
+//! and leaves its local store as it was in that moment.
+
+use crate::name::Key;
+use crate::store::*;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What happens to a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It does not arrive.
+    Refuse,
+    /// It is executed, and the answer is lost.
+    LoseReply,
+    /// The process is killed before it is sent.
+    DieBefore,
+    /// The process is killed before it learns that it was executed.
+    DieAfter,
+}
+
+#[derive(Debug)]
+pub(super) struct FaultyStore {
+    pub(super) inner: Arc<MemoryStore>,
+    fault: Mutex<Option<(usize, Fault)>>,
+    count: AtomicUsize,
+    /// Nothing gets through.
+    down: AtomicBool,
+    /// The cache directory, and where its copy goes when the process dies.
+    cache: PathBuf,
+    image: PathBuf,
+}
+
+impl FaultyStore {
+    pub(super) fn new(inner: Arc<MemoryStore>, home: &Path) -> Arc<Self> {
+        let fault = Mutex::default();
+        let (cache, image) = (home.join("cache"), home.join("image"));
+        Arc::new(Self {
+            inner,
+            fault,
+            count: AtomicUsize::new(0),
+            down: AtomicBool::new(false),
+            cache,
+            image,
+        })
+    }
+
+    /// The request with this number from now on gets a fault.
+    pub(super) fn plan(&self, number: usize, fault: Fault) {
+        self.count.store(0, Ordering::SeqCst);
+        *self.fault.lock() = Some((number, fault));
+    }
+
+    pub(super) fn set_down(&self, down: bool) {
+        self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Whether the planned request has come.
+    pub(super) fn is_hit(&self) -> bool {
+        self.fault.lock().is_none()
+    }
+
+    fn die(&self) {
+        self.set_down(true);
+        copy_dir(&self.cache, &self.image);
+    }
+
+    async fn pass<T>(&self, op: Op, call: impl Future<Output = Result<T>>) -> Result<T> {
+        let lost = || Error::new(ErrorKind::Unavailable, op, None, "a fault of the test");
+        if self.down.load(Ordering::SeqCst) {
+            return Err(lost());
+        }
+        let number = self.count.fetch_add(1, Ordering::SeqCst);
+        let fault = self.fault.lock().take_if(|(at, _)| *at == number).map(|(_, fault)| fault);
+        match fault {
+            None => call.await,
+            Some(Fault::Refuse) => Err(lost()),
+            Some(Fault::LoseReply) => {
+                // Whatever it says.
+                drop(call.await);
+                Err(lost())
+            }
+            Some(Fault::DieBefore) => {
+                self.die();
+                Err(lost())
+            }
+            Some(Fault::DieAfter) => {
+                drop(call.await);
+                self.die();
+                Err(lost())
+            }
+        }
+    }
+}
+
+/// Copies a directory as it is now.
+pub(super) fn copy_dir(from: &Path, to: &Path) {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(0o700).create(to).expect("a new folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("its kind").is_dir() {
+            copy_dir(&entry.path(), &target);
+        } else if let Err(error) = copy_file(&entry.path(), &target) {
+            // Files come and go while they are copied.
+            assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+        }
+    }
+}
+
+fn copy_file(from: &Path, to: &Path) -> std::io::Result<()> {
+    let source = std::fs::File::open(from)?;
+    let modified = source.metadata()?.modified()?;
+    std::fs::copy(from, to)?;
+    std::fs::File::options().write(true).open(to)?.set_modified(modified)
+}
+
+#[async_trait::async_trait]
+impl ObjectStore for FaultyStore {
+    async fn head(&self, key: &Key) -> Result<ObjectInfo> {
+        self.pass(Op::Head, self.inner.head(key)).await
+    }
+
+    async fn get(&self, key: &Key, request: GetRequest) -> Result<GetResponse> {
+        self.pass(Op::Get, self.inner.get(key, request)).await
+    }
+
+    async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {
+        self.pass(Op::Put, self.inner.put(key, body, headers, condition)).await
+    }
+
+    async fn copy(&self, request: CopyRequest) -> Result<Version> {
+        self.pass(Op::Copy, self.inner.copy(request)).await
+    }
+
+    async fn delete(&self, keys: &[Key]) -> Result<Vec<Deleted>> {
+        self.pass(Op::Delete, self.inner.delete(keys)).await
+    }
+
+    async fn list(&self, request: ListRequest) -> Result<ListPage> {
+        self.pass(Op::List, self.inner.list(request)).await
+    }
+
+    async fn create_upload(&self, key: &Key, headers: &Headers, parts: PartKinds) -> Result<Upload> {
+        self.pass(Op::CreateUpload, self.inner.create_upload(key, headers, parts)).await
+    }
+
+    async fn upload_part(&self, upload: &Upload, number: u16, source: PartSource) -> Result<Part> {
+        self.pass(Op::UploadPart, self.inner.upload_part(upload, number, source)).await
+    }
+
+    async fn complete_upload(&self, request: CompleteRequest) -> Result<Version> {
+        self.pass(Op::CompleteUpload, self.inner.complete_upload(request)).await
+    }
+
+    async fn abort_upload(&self, abandoned: &Abandoned) -> Result<()> {
+        self.pass(Op::AbortUpload, self.inner.abort_upload(abandoned)).await
+    }
+}

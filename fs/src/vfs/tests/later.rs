@@ -1,0 +1,258 @@
+//! `--commit=async`: a close is answered when the journal has the file.
+
+use super::faulty::{FaultyStore, copy_dir};
+use super::*;
+use crate::store::Op;
+
+struct Later {
+    vfs: Arc<Vfs>,
+    store: Arc<FaultyStore>,
+    observed: Arc<ObserveStore>,
+    home: tempfile::TempDir,
+}
+
+impl Later {
+    fn new() -> Self {
+        Self::bounded(1 << 30)
+    }
+
+    fn bounded(max_bytes: u64) -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = FaultyStore::new(Arc::new(MemoryStore::new()), home.path());
+        let observed = Arc::new(ObserveStore::new(Arc::clone(&store) as Arc<dyn ObjectStore>));
+        let vfs = mount_later(&observed, &home.path().join("cache"), None, max_bytes);
+        Self { vfs, store, observed, home }
+    }
+
+    /// Makes a file and closes it.
+    async fn write(&self, name: &str, body: &[u8]) -> Result<()> {
+        let flags = OpenFlags { truncate: true, ..WRITE };
+        let made = self.vfs.create(Ino::ROOT, OsStr::new(name), 0o644, CALLER, flags, false).await?;
+        let fh = made.1.fh;
+        self.vfs.write(fh, 0, body)?;
+        let closed = self.vfs.flush(fh).await;
+        self.vfs.release(fh).await.expect("release");
+        closed
+    }
+
+    /// What stands in the bucket by now.
+    async fn object(&self, key: &str) -> Option<Vec<u8>> {
+        let got = self.store.inner.get(&parse(key), GetRequest::default()).await.ok()?;
+        let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
+        Some(chunks.concat())
+    }
+
+    async fn rename(&self, from: &str, to: &str) -> Result<()> {
+        let (from, to) = ((Ino::ROOT, OsStr::new(from)), (Ino::ROOT, OsStr::new(to)));
+        self.vfs.rename(from, to, RenameMode::Replace).await
+    }
+
+    /// The mount after this one, which was killed just now: on a copy of its cache, in the same boot or another. What
+    /// was killed reaches the server no more.
+    fn killed(&self, boot_id: Option<&str>) -> Successor {
+        let image = self.home.path().join("image");
+        if !image.exists() {
+            copy_dir(&self.home.path().join("cache"), &image);
+        }
+        self.store.set_down(true);
+        let store = FaultyStore::new(Arc::clone(&self.store.inner), self.home.path());
+        let observed = Arc::new(ObserveStore::new(Arc::clone(&store) as Arc<dyn ObjectStore>));
+        Successor { vfs: mount_later(&observed, &image, boot_id, 1 << 20), store }
+    }
+
+    /// The server comes back, and everything goes there.
+    async fn heal(&self) {
+        self.store.set_down(false);
+        let failed = self.vfs.drain().await.failed;
+        assert!(failed.is_empty(), "{failed:?}");
+    }
+}
+
+struct Successor {
+    vfs: Arc<Vfs>,
+    store: Arc<FaultyStore>,
+}
+
+fn mount_later(
+    store: &Arc<ObserveStore>,
+    cache: &std::path::Path,
+    boot_id: Option<&str>,
+    max_bytes: u64,
+) -> Arc<Vfs> {
+    mount_with(Arc::clone(store) as Arc<dyn ObjectStore>, cache, boot_id, |options| {
+        options.attr_ttl = Duration::from_secs(3600);
+        options.commit = Commit::Async { max_bytes, max_age: Duration::from_secs(3600) };
+    })
+}
+
+#[tokio::test]
+async fn a_close_does_not_wait_for_the_bucket_and_fsync_does() {
+    let later = Later::new();
+    names(&later.vfs, "").await;
+    later.store.set_down(true);
+    later.write("f", b"closed").await.expect("the journal has it");
+    assert_eq!(read_file(&later.vfs, "f").await.expect("read"), b"closed");
+    assert_eq!(names(&later.vfs, "").await, ["f"]);
+    let opened =
+        later.vfs.open(lookup(&later.vfs, "f").await.expect("known"), READ, false).await.expect("open");
+    later.vfs.fsync(opened.fh).await.expect_err("the bucket has nothing");
+    later.store.set_down(false);
+    later.vfs.fsync(opened.fh).await.expect("fsync");
+    assert_eq!(later.object("f").await.as_deref(), Some(&b"closed"[..]));
+}
+
+#[tokio::test]
+async fn fsync_of_a_directory_waits_for_its_files() {
+    let later = Later::new();
+    names(&later.vfs, "").await;
+    later.store.set_down(true);
+    later.write("f", b"closed").await.expect("close");
+    later.vfs.fsyncdir(Ino::ROOT).await.expect_err("the bucket has nothing");
+    later.store.set_down(false);
+    later.vfs.fsyncdir(Ino::ROOT).await.expect("fsync");
+    assert_eq!(later.object("f").await.as_deref(), Some(&b"closed"[..]));
+}
+
+#[tokio::test]
+async fn a_pending_file_is_uploaded_once_under_its_last_name() {
+    let later = Later::new();
+    names(&later.vfs, "").await;
+    later.store.set_down(true);
+    later.write("a", b"data").await.expect("close");
+    later.rename("a", "b").await.expect("nothing to ask the bucket for");
+    later.rename("b", "c").await.expect("rename");
+    let before = later.observed.counts();
+    later.heal().await;
+    let counts = later.observed.counts() - before;
+    assert_eq!((counts.of(Op::Put), counts.of(Op::Copy), counts.of(Op::Delete)), (1, 0, 0));
+    assert_eq!(later.object("c").await.as_deref(), Some(&b"data"[..]));
+    assert_eq!(names(&later.vfs, "").await, ["c"]);
+}
+
+#[tokio::test]
+async fn write_temporary_and_rename_over_keeps_its_order() {
+    let later = Later::new();
+    names(&later.vfs, "").await;
+    for round in 0..20u8 {
+        later.store.set_down(round % 3 == 1);
+        later.write("f.tmp", &[round; 100]).await.expect("close");
+        // Over an object that is in the bucket the rename has to ask; over one that is pending it has not.
+        if later.rename("f.tmp", "f").await.is_err() {
+            later.store.set_down(false);
+            later.rename("f.tmp", "f").await.expect("rename");
+        }
+        assert_eq!(read_file(&later.vfs, "f").await.expect("read"), [round; 100]);
+    }
+    later.heal().await;
+    assert_eq!(later.object("f").await, Some(vec![19; 100]));
+    assert_eq!(names(&later.vfs, "").await, ["f"], "no conflict with ourselves");
+}
+
+#[tokio::test]
+async fn a_removed_pending_file_comes_back_never() {
+    let later = Later::new();
+    names(&later.vfs, "").await;
+    later.store.set_down(true);
+    later.write("f", b"data").await.expect("close");
+    // Its directory is the root: nothing has to be asked.
+    later.vfs.unlink(Ino::ROOT, OsStr::new("f")).await.expect("unlink");
+    let next = later.killed(None);
+    assert_eq!(next.vfs.recover().await.expect("recovery").uploading, 0);
+    assert!(next.vfs.drain().await.failed.is_empty());
+    assert!(later.object("f").await.is_none());
+}
+
+#[tokio::test]
+async fn a_full_backlog_makes_a_close_wait_for_the_bucket() {
+    let later = Later::bounded(1000);
+    names(&later.vfs, "").await;
+    later.store.set_down(true);
+    later.write("a", &[1; 600]).await.expect("there is room");
+    later.write("b", &[2; 600]).await.expect_err("there is none, and the bucket does not answer");
+    assert_eq!(read_file(&later.vfs, "b").await.expect("nothing is lost"), [2; 600]);
+    later.heal().await;
+    assert_eq!(later.object("b").await, Some(vec![2; 600]));
+    later.write("c", &[3; 2000]).await.expect("larger than the backlog, it goes to the bucket at once");
+    assert_eq!(later.object("c").await, Some(vec![3; 2000]));
+}
+
+#[tokio::test]
+async fn what_was_closed_is_in_the_bucket_before_it_is_changed_again() {
+    let later = Later::new();
+    names(&later.vfs, "").await;
+    later.store.set_down(true);
+    later.write("f", b"first").await.expect("close");
+    later.write("f", b"second").await.expect_err("the first is not in the bucket yet");
+    assert_eq!(read_file(&later.vfs, "f").await.expect("read"), b"first");
+    later.store.set_down(false);
+    later.write("f", b"second").await.expect("close");
+    assert_eq!(read_file(&later.vfs, "f").await.expect("read"), b"second");
+    later.heal().await;
+    assert_eq!(later.object("f").await.as_deref(), Some(&b"second"[..]));
+}
+
+#[tokio::test]
+async fn a_file_closed_before_a_crash_is_seen_at_once_and_uploaded() {
+    let later = Later::new();
+    later.vfs.mkdir(Ino::ROOT, OsStr::new("d"), 0o755, CALLER).await.expect("mkdir");
+    later.store.set_down(true);
+    later.write("f", b"closed").await.expect("close");
+    let Successor { vfs: next, store } = later.killed(None);
+    store.set_down(true);
+    assert_eq!(next.recover().await.expect("recovery").uploading, 1);
+    assert_eq!(read_file(&next, "f").await.expect("its bytes are here"), b"closed");
+    let again = next.recover().await.expect("recovery");
+    assert_eq!(again, Recovered::default(), "what is taken over has an owner");
+    store.set_down(false);
+    assert!(next.drain().await.failed.is_empty());
+    assert_eq!(later.object("f").await.as_deref(), Some(&b"closed"[..]));
+}
+
+#[tokio::test]
+async fn a_recovered_file_that_lost_to_another_client_is_kept_beside_it() {
+    let later = Later::new();
+    names(&later.vfs, "").await;
+    later.store.set_down(true);
+    later.write("f", b"ours").await.expect("close");
+    let inner = &later.store.inner;
+    inner
+        .put(&parse("f"), Bytes::from_static(b"theirs"), &Headers::default(), Condition::Always)
+        .await
+        .expect("put");
+    let next = later.killed(None).vfs;
+    next.recover().await.expect("recovery");
+    next.drain().await;
+    assert_eq!(later.object("f").await.as_deref(), Some(&b"theirs"[..]));
+    let kept =
+        names(&next, "").await.into_iter().find(|name| name.starts_with("f.conflict-")).expect("a copy");
+    assert_eq!(later.object(&kept).await.as_deref(), Some(&b"ours"[..]));
+}
+
+/// After a loss of power: the first checksum is written when the bucket does not answer.
+#[tokio::test]
+async fn after_a_loss_of_power_only_proven_bytes_are_uploaded() {
+    let later = Later::new();
+    names(&later.vfs, "").await;
+    later.store.set_down(true);
+    for name in ["good", "torn"] {
+        later.write(name, name.as_bytes()).await.expect("close");
+        let inode = later.vfs.table.inode(lookup(&later.vfs, name).await.expect("known")).expect("known");
+        later.vfs.note_sum(&inode).await.expect("a checksum");
+    }
+    let image = later.home.path().join("image");
+    copy_dir(&later.home.path().join("cache"), &image);
+    for entry in std::fs::read_dir(image.join("v1/staged")).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|end| end == "data") && std::fs::read(&path).expect("read") == b"torn"
+        {
+            std::fs::write(&path, b"\0\0\0\0").expect("what a disk does that lost its power");
+        }
+    }
+    let next = later.killed(Some("another boot")).vfs;
+    let recovered = next.recover().await.expect("recovery");
+    assert_eq!((recovered.uploading, recovered.left), (1, 1));
+    assert!(next.drain().await.failed.is_empty());
+    assert_eq!(later.object("good").await.as_deref(), Some(&b"good"[..]));
+    assert!(later.object("torn").await.is_none());
+    assert_eq!(later.vfs.cache.orphans().expect("a look").len(), 0, "those of the live mount have an owner");
+}

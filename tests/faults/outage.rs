@@ -1,0 +1,119 @@
+//! The server goes away while files are written, and comes back.
+
+use crate::load::close;
+use crate::results;
+use std::fs::{self, File};
+use std::io::Write;
+use std::time::{Duration, Instant};
+use tarn_tests::proxy::Proxy;
+use tarn_tests::subject::Subject;
+use tarn_tests::suite::{Behaviour, On};
+use tarn_tests::wait::eventually;
+use tarn_tests::{behaviours, data};
+
+pub(crate) const TARN: &[Behaviour] = behaviours!(
+    On::Tarn,
+    files_closed_during_an_outage_arrive_after_it,
+    a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads,
+    a_close_that_waits_for_the_bucket_fails_during_an_outage_and_loses_nothing,
+);
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Mounts through a relay, with requests that give up soon.
+fn through<T>(
+    subject: &Subject<'_>,
+    commit: &str,
+    work: impl FnOnce(&Proxy, &tarn_tests::mount::MountPlan) -> T,
+) -> T {
+    subject.take_mount().unmount().unwrap();
+    let proxy = Proxy::start(subject.server().address()).unwrap();
+    let mut plan = subject
+        .plan()
+        .clone()
+        .with(&["--commit", commit, "--request-timeout", "1s"])
+        .with(&["--attr-ttl", "1h"]);
+    plan.endpoint = proxy.endpoint();
+    let result = work(&proxy, &plan);
+    subject.mount_again().unwrap();
+    result
+}
+
+/// Without an answer of the server no name is known to be free.
+fn know_that_nothing_is_there(subject: &Subject<'_>) {
+    assert_eq!(fs::read_dir(subject.root()).unwrap().count(), 0);
+}
+
+fn write(subject: &Subject<'_>, name: &str, body: &[u8]) -> std::io::Result<()> {
+    let mut file = File::create(subject.path(name))?;
+    file.write_all(body)?;
+    close(file)
+}
+
+fn files_closed_during_an_outage_arrive_after_it(subject: &Subject<'_>) {
+    let started = Instant::now();
+    through(subject, "async", |proxy, plan| {
+        let mount = plan.mount().unwrap();
+        fs::create_dir(subject.path("d")).unwrap();
+        proxy.cut(true);
+        for index in 0..10 {
+            write(subject, &format!("d/{index}"), &data::bytes(index, 50_000)).unwrap();
+        }
+        assert!(fs::read(subject.path("d/7")).unwrap() == data::bytes(7, 50_000), "it is read from here");
+        fs::rename(subject.path("d/0"), subject.path("d/renamed")).unwrap();
+        fs::remove_file(subject.path("d/1")).unwrap();
+        let file = File::open(subject.path("d/2")).unwrap();
+        file.sync_all().unwrap_err();
+        proxy.cut(false);
+        let there = || {
+            let keys = subject.bucket().keys()?;
+            Ok((keys.iter().filter(|key| !key.ends_with('/')).count() == 9).then_some(()))
+        };
+        eventually(PATIENCE, "the files are in the bucket without anybody asking for it", there).unwrap();
+        file.sync_all().unwrap();
+        drop(file);
+        assert!(subject.bucket().get("d/renamed").unwrap() == data::bytes(0, 50_000));
+        mount.unmount().unwrap();
+    });
+    results::record("server away, then back", subject.mode(), "async", (1, 9), started.elapsed());
+}
+
+fn a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads(subject: &Subject<'_>) {
+    through(subject, "async", |proxy, plan| {
+        let mut mount = plan.mount().unwrap();
+        know_that_nothing_is_there(subject);
+        proxy.cut(true);
+        write(subject, "f", b"closed, and nowhere but here").unwrap();
+        eventually(PATIENCE, "it can be unmounted", || Ok(mount.system_umount().ok())).unwrap();
+        assert!(
+            !mount.wait().unwrap().success(),
+            "an end with files that are not in the bucket is no success"
+        );
+        let log = mount.log();
+        assert!(log.contains("1 files are not in the bucket") && log.contains("next mount"), "{log}");
+        drop(mount);
+        proxy.cut(false);
+        let again = plan.mount().unwrap();
+        assert_eq!(fs::read(subject.path("f")).unwrap(), b"closed, and nowhere but here");
+        let there = || Ok(subject.bucket().get("f").ok());
+        assert_eq!(eventually(PATIENCE, "it is uploaded", there).unwrap(), b"closed, and nowhere but here");
+        again.unmount().unwrap();
+    });
+}
+
+fn a_close_that_waits_for_the_bucket_fails_during_an_outage_and_loses_nothing(subject: &Subject<'_>) {
+    through(subject, "close", |proxy, plan| {
+        let mount = plan.mount().unwrap();
+        know_that_nothing_is_there(subject);
+        proxy.cut(true);
+        let mut file = File::create(subject.path("f")).unwrap();
+        file.write_all(b"written").unwrap();
+        close(file).unwrap_err();
+        mount.crash().unwrap();
+        proxy.cut(false);
+        let again = plan.mount().unwrap();
+        assert_eq!(fs::read(subject.path("f")).unwrap(), b"written");
+        again.unmount().unwrap();
+        assert_eq!(subject.bucket().get("f").unwrap(), b"written");
+    });
+}
