@@ -5,7 +5,7 @@ SBINDIR ?= /sbin
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-quick test-faults test-posix bench bench-quick lint tools install uninstall
+.PHONY: help build demo test test-quick test-faults test-posix test-survive bench bench-quick lint tools install uninstall
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,11 @@ test-posix: export TARN_FULL = 1
 test-posix: tools ## Run the POSIX suites in full, some hours; writes tests/posix/RESULTS.md
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --locked --package tarn-tests --test posix -- --test-threads 1
+
+test-survive: export TARN_FULL = 1
+test-survive: tools ## Kill workers under real programs for two hours; writes tests/survive/RESULTS.md
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --locked --package tarn-tests --test survive -- --test-threads 1
 
 test-faults: export TARN_FULL = 1
 test-faults: tools ## Run the fault tests at length, some hours; writes tests/faults/RESULTS.md

@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["mount", "demo", "doctor", "keeper", "control"],
     &["fuse"],
     &["vfs"],
-    &["inode", "meta", "read", "write", "journal"],
+    &["inode", "meta", "read", "write", "journal", "session_log"],
     &["store", "embedded"],
     &["error", "config", "spec", "clock", "sync", "telemetry"],
     &["name"],

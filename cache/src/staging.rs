@@ -13,7 +13,7 @@ mod orphan;
 mod slot;
 
 pub use orphan::OrphanStaged;
-pub(crate) use orphan::list_orphans;
+pub(crate) use orphan::{find_orphan, list_orphans};
 pub(crate) use slot::Slot;
 
 use crate::error::{Error, Result};
@@ -68,6 +68,11 @@ impl Staged {
     /// Where it is. The name stays the same until it is promoted or discarded.
     pub fn path(&self) -> PathBuf {
         self.slot.path()
+    }
+
+    /// Its name in the store, by which [`Store::orphan`] finds it after a kill.
+    pub fn name(&self) -> &str {
+        self.slot.name()
     }
 
     /// Opens the file anew.

@@ -197,6 +197,11 @@ impl Store {
         staging::list_orphans(self, Some(bucket))
     }
 
+    /// The staged file `name` of an owner that was killed; `None` if it is not there any more.
+    pub fn orphan(self: &Arc<Self>, name: &str) -> Result<Option<OrphanStaged>> {
+        staging::find_orphan(self, name)
+    }
+
     /// What happened so far.
     pub fn stats(&self) -> Stats {
         self.counters.read(self.budget.used())

@@ -76,6 +76,8 @@ pub enum Command {
     Cache(CacheArgs),
     /// Change what a mount logs, until it ends
     LogLevel(LogLevelArgs),
+    /// Let another version of tarn serve a mount from now on; nobody notices
+    Upgrade(UpgradeArgs),
     /// Try tarn without any account: with DIR serve until Ctrl-C, without make a tour
     Demo(DemoArgs),
     /// Try what the store and this machine can do, and say what to change
@@ -164,6 +166,16 @@ pub struct LogLevelArgs {
     /// How much to log
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(crate::config::table::LOG_LEVELS))]
     pub level: String,
+}
+
+/// `tarn upgrade`
+#[derive(Debug, clap::Args)]
+pub struct UpgradeArgs {
+    /// Upgrade this mount
+    pub dir: PathBuf,
+    /// Serve it with this program [default: the tarn that runs this command]
+    #[arg(long, value_name = "PATH")]
+    pub binary: Option<PathBuf>,
 }
 
 /// `tarn demo`

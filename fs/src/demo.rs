@@ -9,8 +9,8 @@ mod tree;
 
 use crate::config::{Caller, Config, Input, Layers, World};
 use crate::embedded::{EmbeddedCredentials, EmbeddedServer};
-use crate::fuse::session::{self, Mode, MountRequest, OptionText, SessionHandle};
-use crate::mount::{self, Failure, Served, checks};
+use crate::fuse::session::{self, DeviceSlot, Mode, MountRequest, OptionText, SessionHandle};
+use crate::mount::{self, Failure, OpenSession, Served, checks};
 use crate::store::{ObjectStore, S3Store};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -56,8 +56,11 @@ struct Demo {
 async fn open(server: &EmbeddedServer, dir: &Path, scratch: &Path) -> Result<Demo, Failure> {
     let config = config(&scratch.join("cache"))?;
     let point = checks::check(dir, &config)?;
+    let device = DeviceSlot::default();
+    let session = OpenSession { device: device.clone(), ..OpenSession::default() };
     let opened =
-        mount::open::open_with(config.clone(), server.config(), tokio::runtime::Handle::current()).await?;
+        mount::open::open_with(config.clone(), server.config(), tokio::runtime::Handle::current(), session)
+            .await?;
     let request = MountRequest {
         dir: point.dir,
         source: OptionText::escape(&config.source.to_string()),
@@ -66,7 +69,7 @@ async fn open(server: &EmbeddedServer, dir: &Path, scratch: &Path) -> Result<Dem
         no_exec: false,
     };
     let adapter = opened.adapter;
-    let started = tokio::task::spawn_blocking(move || session::start(&request, adapter)).await;
+    let started = tokio::task::spawn_blocking(move || session::start(&request, adapter, &device)).await;
     let session = started.map_err(|error| Failure::new(&error))??;
     Ok(Demo { session, served: opened.served })
 }

@@ -7,42 +7,63 @@
 
 mod answer;
 mod decode;
+mod gate;
 mod ops;
 mod passthrough;
 pub mod session;
 
 pub use answer::errno;
+pub use gate::Gate;
 
 use crate::inode::Attr;
 use crate::meta::Kind;
+use crate::session_log::State;
 use crate::vfs::Vfs;
 use fuser::{FileAttr, FileType, INodeNo};
 use passthrough::Backings;
+use session::DeviceSlot;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 /// Settings of the adapter.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct AdapterOptions {
     /// Let the kernel read and write local files by itself where it can.
     pub passthrough: bool,
+    /// Gets the kernel's device when there is one.
+    pub device: DeviceSlot,
 }
 
-/// Serves one [`Vfs`] to the kernel.
-#[derive(Debug)]
+/// Serves one [`Vfs`] to the kernel. Cloning shares it.
+#[derive(Debug, Clone)]
 pub struct Adapter {
     vfs: Arc<Vfs>,
     runtime: tokio::runtime::Handle,
     backings: Arc<Backings>,
     /// Passthrough is wanted and the kernel has not refused it.
     passthrough: Arc<AtomicBool>,
+    /// What an earlier worker and the kernel agreed on passthrough.
+    agreed: Option<bool>,
+    gate: Gate,
 }
 
 impl Adapter {
     /// An adapter whose waiting requests run on `runtime`.
     pub fn new(vfs: Arc<Vfs>, runtime: tokio::runtime::Handle, options: AdapterOptions) -> Self {
         let passthrough = Arc::new(AtomicBool::new(options.passthrough));
-        Self { vfs, runtime, backings: Arc::default(), passthrough }
+        let backings = Arc::new(Backings::new(options.device, vfs.log().clone()));
+        Self { vfs, runtime, backings, passthrough, agreed: None, gate: Gate::default() }
+    }
+
+    /// Where requests are stopped for another worker.
+    pub fn gate(&self) -> Gate {
+        self.gate.clone()
+    }
+
+    /// Takes over what an earlier worker has told the kernel.
+    pub fn restore(&mut self, state: &State) {
+        self.agreed = state.passthrough;
+        self.backings.restore(state);
     }
 
     /// Whether files are passed through; settled when the kernel has answered INIT.

@@ -7,6 +7,7 @@
 
 mod file;
 mod listing;
+mod record;
 mod table;
 
 pub use file::{
@@ -17,6 +18,7 @@ pub use table::{Place, Table};
 
 use crate::meta::{Kind, Posix};
 use crate::name::Name;
+use crate::session_log::{NodeRecord, time::Time};
 use crate::store::{Headers, Version};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -74,6 +76,18 @@ impl Inode {
                 Attr { ino: self.ino, size: 0, allocated: 0, links: 1, posix: directory.state.lock().posix }
             }
             Node::File(file) => file.state.lock().attr(self.ino),
+        }
+    }
+}
+
+impl Inode {
+    /// What the next worker needs of it.
+    pub fn record(&self) -> NodeRecord {
+        match &self.node {
+            Node::Directory(directory) => {
+                NodeRecord::Directory { touched: directory.state.lock().touched.map(Time) }
+            }
+            Node::File(file) => NodeRecord::File(Box::new(file.state.lock().record())),
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The file system of tarn: S3 and MinIO buckets as POSIX paths.
 //!
 //! Layers, top to bottom; an item may use only what stands below it:
-//! `main, cli` / `mount, control, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write, journal` / `store, embedded` /
-//! `error, config, spec, clock, telemetry` / `name`. `tests/tidy.rs` checks the `use crate::` lines against this list.
+//! `main, cli` / `mount, keeper, control, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write, journal, session_log` /
+//! `store, embedded` / `error, config, spec, clock, telemetry` / `name`. `tests/tidy.rs` checks the `use crate::` lines
+//! against this list.
 
 pub mod cli;
 pub mod clock;
@@ -15,10 +16,12 @@ pub mod error;
 pub mod fuse;
 pub mod inode;
 pub mod journal;
+pub mod keeper;
 pub mod meta;
 pub mod mount;
 pub mod name;
 pub mod read;
+pub mod session_log;
 pub mod spec;
 pub mod store;
 pub mod telemetry;

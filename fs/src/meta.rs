@@ -18,7 +18,7 @@ use crate::store::{Headers, Version};
 use std::time::SystemTime;
 
 /// What a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Kind {
     /// A regular file.
     File,
@@ -79,7 +79,7 @@ impl Kind {
 }
 
 /// What `stat` says beside the size, and chmod, chown and utimensat change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Posix {
     /// What it is.
     pub kind: Kind,
@@ -90,12 +90,16 @@ pub struct Posix {
     /// Group.
     pub gid: u32,
     /// Last access, as utimensat set it; reading does not move it.
+    #[serde(with = "crate::session_log::time")]
     pub atime: SystemTime,
     /// Last change of the content.
+    #[serde(with = "crate::session_log::time")]
     pub mtime: SystemTime,
     /// Last change of the content or the attributes.
+    #[serde(with = "crate::session_log::time")]
     pub ctime: SystemTime,
     /// When it was made.
+    #[serde(with = "crate::session_log::time")]
     pub btime: SystemTime,
 }
 

@@ -190,6 +190,11 @@ impl Name {
         std::str::from_utf8(&self.0).ok()
     }
 
+    /// The bytes that programs see.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     /// Whether it is longer than what may be made.
     pub fn is_long(&self) -> bool {
         self.0.len() > NAME_MAX

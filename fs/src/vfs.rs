@@ -10,6 +10,7 @@
 mod attr;
 mod backlog;
 mod beside;
+mod call;
 mod change;
 mod commit;
 mod conflict;
@@ -30,6 +31,7 @@ mod recover;
 mod remove;
 mod rename;
 mod rename_dir;
+mod restore;
 mod settle;
 mod space;
 mod stage;
@@ -39,6 +41,7 @@ mod xattr;
 
 pub use attr::SetAttr;
 pub use backlog::Commit;
+pub use call::Call;
 pub use handle::{DirHandle, FileHandle, Handle};
 pub use local::{CopyAction, LocalCopy};
 pub use lookup::Entry;
@@ -58,12 +61,14 @@ use crate::journal::{self, Record};
 use crate::meta::Defaults;
 use crate::name::Prefix;
 use crate::read::{Fetcher, FetcherOptions};
+use crate::session_log::{self, SessionLog};
 use crate::store::{Headers, ObjectStore};
 use crate::write::Uploader;
 use backlog::Backlog;
+use call::Earlier;
 use handle::HandleTable;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tarn_cache::{BLOCK_SIZE, BucketId, ObjectId, StagedLabel, Store as Cache};
 
@@ -119,6 +124,8 @@ pub struct VfsParts {
     pub options: Options,
     /// Where background work runs.
     pub runtime: tokio::runtime::Handle,
+    /// Where the next worker finds what it must know.
+    pub log: SessionLog,
 }
 
 /// A mounted bucket.
@@ -138,6 +145,9 @@ pub struct Vfs {
     namespace: tokio::sync::RwLock<()>,
     conflicts: AtomicU64,
     conflict_notes: parking_lot::Mutex<Vec<Conflict>>,
+    log: SessionLog,
+    /// Set when a mount is taken over.
+    earlier: OnceLock<Earlier>,
 }
 
 /// Objects up to this size are fetched whole at open, staged whole for a change, and passed through.
@@ -148,7 +158,7 @@ const WINDOW_MAX: u64 = 64 << 20;
 impl Vfs {
     /// Puts a mount together; asks the store nothing.
     pub fn new(parts: VfsParts) -> Arc<Self> {
-        let VfsParts { store, cache, bucket, mut options, runtime } = parts;
+        let VfsParts { store, cache, bucket, mut options, runtime, log } = parts;
         // Checksums are kept by block: a part is made of whole ones.
         options.part_size = options.part_size.next_multiple_of(BLOCK_SIZE);
         let posix = options.defaults.directory(clock::now());
@@ -158,6 +168,7 @@ impl Vfs {
         let table = Table::new(
             options.prefix.clone(),
             Inode { ino: Ino::ROOT, node: Node::Directory(Box::new(root)) },
+            log.clone(),
         );
         let window_max = WINDOW_MAX.min(options.memory_limit / 2).max(options.part_size);
         let fetch = FetcherOptions {
@@ -176,6 +187,8 @@ impl Vfs {
             namespace: tokio::sync::RwLock::new(()),
             conflicts: AtomicU64::new(0),
             conflict_notes: parking_lot::Mutex::default(),
+            log,
+            earlier: OnceLock::new(),
             store,
             cache,
             bucket,
@@ -192,6 +205,19 @@ impl Vfs {
     /// Takes look-ups back.
     pub fn forget(&self, ino: Ino, count: u64) {
         self.table.forget(ino, count);
+    }
+
+    /// What the next worker must know, if this one is killed.
+    pub fn log(&self) -> &SessionLog {
+        &self.log
+    }
+
+    /// Notes what a file is now.
+    fn note(&self, inode: &Inode) {
+        if let Some(file) = inode.file() {
+            let record = || Box::new(file.state.lock().record());
+            self.log.note(|| session_log::Record::File { ino: inode.ino.0, file: record() });
+        }
     }
 
     fn writable(&self) -> Result<()> {

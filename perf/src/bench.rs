@@ -130,7 +130,8 @@ impl Mounted {
 
     /// The process that serves it.
     pub fn pid(&self) -> u32 {
-        self.mount.pid()
+        let worker = self.mount.worker().ok().flatten().expect("a mount that nobody kills has a worker");
+        worker.as_raw_nonzero().get().unsigned_abs()
     }
 
     /// Unmounts cleanly and removes the cache.

@@ -95,7 +95,10 @@ fn a_cold_file_is_mapped_while_others_read_it(subject: &Subject<'_>) {
 
 fn closed_files_hold_no_descriptors(subject: &Subject<'_>) {
     let mount = subject.take_mount();
-    let open = || fs::read_dir(format!("/proc/{}/fd", mount.pid())).unwrap().count();
+    let open = || {
+        let worker = mount.worker().unwrap().unwrap().as_raw_nonzero();
+        fs::read_dir(format!("/proc/{worker}/fd")).unwrap().count()
+    };
     fs::write(subject.path("first"), b"the connections that a client keeps").unwrap();
     let before = open();
     for index in 0..400 {

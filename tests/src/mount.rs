@@ -1,12 +1,12 @@
 //! A mount by the `tarn` binary under test, and its end.
 //!
 //! Invariants: a mount that is dropped leaves no process and no mount, whatever state it was in; one that answers
-//! nothing is killed after its limit, so that the test that waits in the kernel gets an error instead of hanging.
+//! nothing is killed, keeper and worker, after its limit, so that the test that waits in the kernel gets an error instead of hanging.
 
 use crate::server::{ACCESS_KEY, SECRET_KEY, Server};
 use crate::{paths, run, wait};
 use anyhow::{Context, Result, bail};
-use rustix::process::{Signal, kill_process, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -33,8 +33,10 @@ pub struct MountPlan {
     pub probe: &'static str,
     /// Further options.
     pub options: Vec<String>,
-    /// Kill the process after this long.
+    /// Kill the processes after this long.
     pub limit: Duration,
+    /// Where workers kill themselves (`done:mkdir`, `logged:unlink`); development builds only.
+    pub failpoint: Option<String>,
 }
 
 impl MountPlan {
@@ -49,6 +51,7 @@ impl MountPlan {
             probe: "off",
             options: Vec::new(),
             limit: Duration::from_secs(120),
+            failpoint: None,
         }
     }
 
@@ -73,6 +76,9 @@ impl MountPlan {
             .env("AWS_CONFIG_FILE", "/dev/null")
             .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
             .env("AWS_EC2_METADATA_DISABLED", "true");
+        if let Some(failpoint) = &self.failpoint {
+            command.env("TARN_FAILPOINT", failpoint);
+        }
         Ok(command)
     }
 
@@ -99,8 +105,7 @@ impl MountPlan {
         if !answers {
             let ended = wait::exit(&mut child, Duration::from_secs(5))?;
             if ended.is_none() {
-                child.kill()?;
-                child.wait()?;
+                kill_all(&mut child)?;
             }
             if is_mounted(&self.dir)? {
                 detach(&self.dir)?;
@@ -142,9 +147,14 @@ impl Mount {
         &self.dir
     }
 
-    /// The process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
+    /// The process that keeps the mount: it was started, is signalled and waited for.
+    pub fn keeper(&self) -> Pid {
+        wait::pid(&self.child)
+    }
+
+    /// The process that serves it; `None` between two of them.
+    pub fn worker(&self) -> Result<Option<Pid>> {
+        worker_of(self.keeper())
     }
 
     /// What it has logged.
@@ -152,7 +162,7 @@ impl Mount {
         std::fs::read_to_string(self.log.path()).unwrap_or_default()
     }
 
-    /// Sends a signal to the process.
+    /// Sends a signal to the keeper.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill_process(wait::pid(&self.child), signal).context("send a signal")
     }
@@ -199,10 +209,9 @@ impl Mount {
         Ok(())
     }
 
-    /// Kills the process as a crash would, and removes the dead mount.
+    /// Kills keeper and worker, as a crash of the machine would, and removes the dead mount.
     pub fn crash(mut self) -> Result<()> {
-        self.signal(Signal::KILL)?;
-        self.wait()?;
+        kill_all(&mut self.child)?;
         detach(&self.dir)
     }
 }
@@ -216,8 +225,7 @@ impl Drop for Mount {
         let still_runs = self.child.try_wait().is_ok_and(|ended| ended.is_none());
         if still_runs {
             // Killing first: it aborts the connection, so nothing waits in the kernel any more.
-            self.child.kill().expect("kill a child that was not waited for");
-            self.child.wait().expect("wait for tarn");
+            kill_all(&mut self.child).expect("kill what was not waited for");
         }
         if is_mounted(&self.dir).unwrap_or(true)
             && let Err(error) = detach(&self.dir)
@@ -225,6 +233,31 @@ impl Drop for Mount {
             eprintln!("a mount stays: {error:#}");
         }
     }
+}
+
+/// The worker of a keeper: its only child.
+pub fn worker_of(keeper: Pid) -> Result<Option<Pid>> {
+    let pid = keeper.as_raw_nonzero();
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.context("read the children of the keeper")?;
+    Ok(children.split_whitespace().next().map(str::parse).transpose()?.and_then(Pid::from_raw))
+}
+
+/// Kills a keeper and then its worker, in this order: nobody starts another one.
+fn kill_all(keeper: &mut Child) -> Result<()> {
+    let pid = wait::pid(keeper);
+    // Stopped, it starts no worker while its worker is looked up.
+    kill_process(pid, Signal::STOP).context("stop the keeper")?;
+    let worker = worker_of(pid)?;
+    let worker = worker.map(|worker| pidfd_open(worker, PidfdFlags::empty())).transpose()?;
+    keeper.kill()?;
+    keeper.wait()?;
+    if let Some(worker) = worker {
+        // It may have ended by itself in this moment, which is as good.
+        let _ = pidfd_send_signal(&worker, Signal::KILL);
+        wait::end(&worker, CHANGE_LIMIT)?;
+    }
+    Ok(())
 }
 
 fn detach(dir: &Path) -> Result<()> {
@@ -246,13 +279,17 @@ struct Alarm {
 
 impl Alarm {
     fn set(child: &Child, limit: Duration) -> Result<Self> {
-        let process = wait::watch(child)?;
+        let (process, pid) = (wait::watch(child)?, wait::pid(child));
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::Builder::new().name("alarm".into()).spawn(move || {
             if stopped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
                 eprintln!("the mount is killed after {limit:?}: something hangs");
-                // It may have ended by itself in this moment, which is as good.
+                // They may have ended by themselves in this moment, which is as good.
+                let worker = worker_of(pid);
                 let _ = pidfd_send_signal(&process, Signal::KILL);
+                if let Ok(Some(worker)) = worker {
+                    let _ = kill_process(worker, Signal::KILL);
+                }
             }
         })?;
         Ok(Self { stop: Some(stop), thread: Some(thread) })

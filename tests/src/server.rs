@@ -127,6 +127,12 @@ impl Server {
         certificates(self.home.path()).join("ca.crt")
     }
 
+    /// Removes folders of a bucket that hold no object. MinIO leaves them, and lists them as prefixes, when a client
+    /// dies in the middle of an upload.
+    pub fn sweep(&self, bucket: &str) -> Result<()> {
+        sweep(&self.data.join(bucket)).map(drop)
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -165,6 +171,26 @@ impl Drop for Parent {
             thread.join().expect("it only waits");
         }
     }
+}
+
+/// Removes `dir` if no object is below it; whether one is.
+fn sweep(dir: &Path) -> Result<bool> {
+    if dir.join("xl.meta").exists() {
+        return Ok(true);
+    }
+    let mut holds = false;
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        if sweep(&path)? {
+            holds = true;
+        } else {
+            std::fs::remove_dir_all(&path)?;
+        }
+    }
+    Ok(holds)
 }
 
 fn spawn(

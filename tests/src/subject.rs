@@ -151,6 +151,14 @@ impl<'a> Subject<'a> {
         tarn.site.foreign.bucket(&tarn.bucket)
     }
 
+    /// Removes what the server keeps of uploads that a kill cut off: folders that it lists without an object.
+    ///
+    /// # Panics
+    /// On a local directory.
+    pub fn sweep(&self) -> Result<()> {
+        self.server().sweep(&self.tarn().bucket)
+    }
+
     /// The server.
     ///
     /// # Panics
@@ -173,6 +181,11 @@ impl<'a> Subject<'a> {
     /// On a local directory, or if it is not mounted.
     pub fn take_mount(&self) -> Mount {
         self.mount().take().expect("the subject is mounted")
+    }
+
+    /// Gives a mount back after [`Subject::take_mount`].
+    pub fn give_mount(&self, mount: Mount) {
+        *self.mount() = Some(mount);
     }
 
     /// Mounts again after [`Subject::take_mount`].

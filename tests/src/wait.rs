@@ -46,6 +46,14 @@ pub fn exit(child: &mut Child, deadline: Duration) -> Result<Option<ExitStatus>>
     child.try_wait().context("wait for a child")
 }
 
+/// Waits for the end of a process that is no child.
+pub fn end(process: &OwnedFd, deadline: Duration) -> Result<()> {
+    if poll_until(&mut [PollFd::new(process, PollFlags::IN)], Instant::now() + deadline)? == 0 {
+        bail!("a process does not end within {deadline:?}");
+    }
+    Ok(())
+}
+
 /// Waits until `ready` holds of the mount table or the child has ended; whichever it was is for the caller to see.
 pub fn mount_table(child: &Child, deadline: Duration, mut ready: impl FnMut() -> Result<bool>) -> Result<()> {
     let end = Instant::now() + deadline;

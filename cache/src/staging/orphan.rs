@@ -86,6 +86,16 @@ pub(crate) fn list_orphans(store: &Arc<Store>, bucket: Option<&BucketId>) -> Res
     Ok(orphans)
 }
 
+/// The staged file `name` of an owner that was killed; `None` if it is gone, or somebody else's by now.
+pub(crate) fn find_orphan(store: &Arc<Store>, name: &str) -> Result<Option<OrphanStaged>> {
+    if store.dirs.staged.stat(&data_name(name))?.is_none() {
+        return Ok(None);
+    }
+    let Some(mut file) = lock_label(store, name)? else { return Ok(None) };
+    let (label, boot) = read_label(&mut file).unzip();
+    Ok(Some(OrphanStaged { slot: Slot::inherit(store, name, file), label, boot }))
+}
+
 /// Locks the label of `name`; `None` if its owner lives or it has just been replaced or removed.
 fn lock_label(store: &Store, name: &str) -> Result<Option<File>> {
     let dir = &store.dirs.staged;

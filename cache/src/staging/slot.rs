@@ -111,6 +111,11 @@ impl Slot {
         &self.store
     }
 
+    /// The name that label and data file share.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The name of the data file.
     pub(crate) fn data_name(&self) -> String {
         data_name(&self.name)

@@ -2,13 +2,13 @@
 
 use super::{
     CacheAction, CacheArgs, Cli, Command, DoctorArgs, FlushArgs, LogLevelArgs, MountArgs, StatusArgs,
-    UmountArgs, argv,
+    UmountArgs, UpgradeArgs, argv,
 };
 use crate::config::{Caller, Config, Error, Input, Layers, World};
 use crate::control::{commands, proto};
 use crate::mount::background::{self, Role};
 use crate::mount::record::Registry;
-use crate::{demo, doctor, mount};
+use crate::{demo, doctor, keeper, mount};
 use clap::Parser;
 use std::env;
 use std::ffi::OsString;
@@ -28,6 +28,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
     match cli {
         Ok(Cli { command: Command::Mount(arguments) }) => mount(&arguments),
         Ok(Cli { command: Command::Umount(arguments) }) => umount(&arguments),
+        Ok(Cli { command: Command::Upgrade(arguments) }) => upgrade(&arguments),
         Ok(Cli { command: Command::Status(StatusArgs { dir, json }) }) => {
             ask(async |registry| commands::status(dir.as_deref(), json, registry).await)
         }
@@ -67,13 +68,13 @@ fn mount(arguments: &MountArgs) -> ExitCode {
     match role {
         Role::Parent => report(background::start()),
         // The reason has been reported where somebody reads it.
-        Role::Child | Role::Foreground => {
-            match mount::run(&config, &arguments.dir, role, mount::open::open) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(_) => ExitCode::FAILURE,
-            }
-        }
+        Role::Child | Role::Foreground => ended(&keeper::run(&config, &arguments.dir, role)),
+        Role::Worker => ended(&mount::work(&config, mount::open::open)),
     }
+}
+
+fn ended(result: &Result<(), mount::Failure>) -> ExitCode {
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn umount(arguments: &UmountArgs) -> ExitCode {
@@ -87,6 +88,26 @@ fn umount(arguments: &UmountArgs) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+fn upgrade(arguments: &UpgradeArgs) -> ExitCode {
+    let asked = || {
+        let dir = std::fs::canonicalize(&arguments.dir)?;
+        let binary = match &arguments.binary {
+            Some(binary) => std::fs::canonicalize(binary)?,
+            None => env::current_exe()?,
+        };
+        keeper::upgrade::ask(&mount::registry()?.door_of(&dir), &binary)
+    };
+    let dir = arguments.dir.display();
+    match asked() {
+        Ok(Ok(version)) => {
+            writeln!(std::io::stdout(), "{dir}: served by tarn {version} now").unwrap_or_default();
+            ExitCode::SUCCESS
+        }
+        Ok(Err(text)) => fail(1, &format!("{dir} goes on as it was: {text}")),
+        Err(error) => fail(1, &format!("{dir}: no keeper of this user answers: {error}")),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs an operation and answers the request, whatever happens.
 
 use crate::error::{Error, Result};
+use crate::vfs::{Call, Vfs};
 use fuser::Errno;
 use futures::FutureExt;
 use std::future::Future;
@@ -51,6 +52,35 @@ pub fn errno(op: &'static str, error: &Error) -> Errno {
     }
     Errno::from_i32(code.raw_os_error())
 }
+
+/// Everything that the next worker must know is in the log from here on: the request may be answered.
+pub(super) fn seal(vfs: &Vfs, call: Call) {
+    failpoint("done", call);
+    vfs.log().flush();
+    failpoint("logged", call);
+}
+
+/// Kills this worker where a test wants it: `TARN_FAILPOINT=done:mkdir` before the log knows of the request's end,
+/// `logged:mkdir` after that and before the answer. A request that comes again passes.
+#[cfg(debug_assertions)]
+fn failpoint(at: &str, call: Call) {
+    let Some((wanted, op)) = FAILPOINT.as_ref().and_then(|text| text.split_once(':')) else { return };
+    if !call.resent && wanted == at && op == call.op {
+        tracing::warn!(op, at, "killed at a failpoint");
+        // Nothing can be done about a process that may not kill itself.
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+#[cfg(debug_assertions)]
+static FAILPOINT: std::sync::LazyLock<Option<String>> =
+    std::sync::LazyLock::new(|| std::env::var("TARN_FAILPOINT").ok());
+
+#[cfg(not(debug_assertions))]
+fn failpoint(_at: &str, _call: Call) {}
 
 /// Polls `work` once here; if it has to wait, it goes on in `runtime`. `reply` gets the result.
 pub(super) fn answer<T: Send + 'static>(

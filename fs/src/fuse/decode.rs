@@ -4,7 +4,7 @@ use super::file_attr;
 use crate::error::{Error, Result};
 use crate::inode::{Attr, Ino};
 use crate::meta::{Kind, Posix};
-use crate::vfs::{Allocate, Caller, OpenFlags, RenameMode, XattrMode};
+use crate::vfs::{Allocate, Call, Caller, OpenFlags, RenameMode, XattrMode};
 use fuser::{FileType, INodeNo, RenameFlags, ReplyXattr, Request, TimeOrNow};
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +12,18 @@ use std::time::{Duration, SystemTime};
 pub(super) fn absent() -> fuser::FileAttr {
     let posix = Posix::new(Kind::File, SystemTime::UNIX_EPOCH);
     file_attr(&Attr { ino: Ino(0), size: 0, allocated: 0, links: 1, posix })
+}
+
+/// The kernel sets this bit in the number of a request that it sends once more (`FUSE_UNIQUE_RESEND`).
+const RESENT: u64 = 1 << 63;
+
+pub(super) fn call(request: &Request, op: &'static str) -> Call {
+    let unique = request.unique().0;
+    let call = Call { op, unique: unique & !RESENT, resent: unique & RESENT != 0 };
+    if call.resent {
+        tracing::info!(op, "sent again");
+    }
+    call
 }
 
 pub(super) fn caller(request: &Request, umask: u32) -> Caller {

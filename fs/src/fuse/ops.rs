@@ -5,13 +5,14 @@ mod directories;
 mod files;
 mod names;
 
-use super::answer::{Patience, answer, errno};
-use super::decode::{absent, caller, keeps_set_id, time};
+use super::answer::{Patience, answer, errno, guarded, seal};
+use super::decode::{absent, call, keeps_set_id, time};
 use super::{Adapter, file_attr};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::Ino;
-use crate::vfs::{Entry, SetAttr};
+use crate::session_log::Record;
+use crate::vfs::{Call, Entry, SetAttr};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, Generation, INodeNo, InitFlags, KernelConfig,
     LockOwner, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
@@ -21,6 +22,7 @@ use fuser::{
 use std::ffi::OsStr;
 use std::future::Future;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
@@ -32,38 +34,53 @@ const BACKGROUND: u16 = 64;
 impl Adapter {
     fn run<T: Send + 'static>(
         &self,
+        call: Call,
         patience: Patience,
         work: impl Future<Output = Result<T>> + Send + 'static,
         reply: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        answer(&self.runtime, patience, work, reply);
+        let (vfs, pass) = (Arc::clone(&self.vfs), self.gate.enter());
+        answer(&self.runtime, patience, call.during(work), move |result| {
+            seal(&vfs, call);
+            reply(result);
+            drop(pass);
+        });
+    }
+
+    /// Runs an operation that never waits, up to the point where it may be answered.
+    fn run_now<T>(&self, call: Call, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        // An answer that is lost behind the seal is given by the next worker.
+        let _pass = self.gate.enter();
+        let result = call.during_now(|| guarded(work));
+        seal(&self.vfs, call);
+        result
     }
 
     fn run_entry(
         &self,
+        call: Call,
         work: impl Future<Output = Result<Entry>> + Send + 'static,
-        op: &'static str,
         reply: ReplyEntry,
     ) {
-        let (ttl, negative) = (self.vfs.attr_ttl(), op == "lookup");
-        self.run(Patience::Bounded, work, move |result| match result {
+        let (ttl, op) = (self.vfs.attr_ttl(), call.op);
+        self.run(call, Patience::Bounded, work, move |result| match result {
             Ok(entry) => reply.entry(&entry.ttl, &file_attr(&entry.attr), Generation(0)),
             // Inode 0 with a lifetime: the kernel remembers that there is nothing.
-            Err(Error::NotFound) if negative => reply.entry(&ttl, &absent(), Generation(0)),
+            Err(Error::NotFound) if op == "lookup" => reply.entry(&ttl, &absent(), Generation(0)),
             Err(error) => reply.error(errno(op, &error)),
         });
     }
 
     fn run_empty(
         &self,
+        call: Call,
         patience: Patience,
         work: impl Future<Output = Result<()>> + Send + 'static,
-        op: &'static str,
         reply: ReplyEmpty,
     ) {
-        self.run(patience, work, move |result| match result {
+        self.run(call, patience, work, move |result| match result {
             Ok(()) => reply.ok(),
-            Err(error) => reply.error(errno(op, &error)),
+            Err(error) => reply.error(errno(call.op, &error)),
         });
     }
 
@@ -100,19 +117,28 @@ impl Filesystem for Adapter {
         // Each setter answers with the nearest value it takes; the kernel's own bounds hold anyway.
         let _ = config.set_max_write(REQUEST_MAX);
         let _ = config.set_max_background(BACKGROUND);
+        match self.agreed {
+            // Who takes over never sees the kernel's offer: what was agreed stands.
+            Some(passthrough) => self.passthrough.store(passthrough, Ordering::Relaxed),
+            None => {
+                let passthrough = self.wants_passthrough();
+                self.vfs.log().note(|| Record::Started { passthrough });
+                self.vfs.log().flush();
+            }
+        }
         Ok(())
     }
 
-    fn lookup(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        names::lookup(self, parent, name, reply);
+    fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        names::lookup(self, call(request, "lookup"), parent, name, reply);
     }
 
     fn forget(&self, _request: &Request, ino: INodeNo, count: u64) {
         self.vfs.forget(Ino(ino.0), count);
     }
 
-    fn getattr(&self, _request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        attributes::getattr(self, ino, reply);
+    fn getattr(&self, request: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        attributes::getattr(self, call(request, "getattr"), ino, reply);
     }
 
     fn setattr(
@@ -137,11 +163,11 @@ impl Filesystem for Adapter {
         let now = clock::now();
         let (atime, mtime) = (atime.map(|set| time(set, now)), mtime.map(|set| time(set, now)));
         let set = SetAttr { mode, uid, gid, size, atime, mtime, drop_set_id };
-        attributes::setattr(self, ino, set, reply);
+        attributes::setattr(self, call(request, "setattr"), ino, set, reply);
     }
 
-    fn readlink(&self, _request: &Request, ino: INodeNo, reply: ReplyData) {
-        names::readlink(self, ino, reply);
+    fn readlink(&self, request: &Request, ino: INodeNo, reply: ReplyData) {
+        names::readlink(self, call(request, "readlink"), ino, reply);
     }
 
     fn mknod(
@@ -154,7 +180,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        names::mknod(self, caller(request, umask), (parent, name), mode, rdev, reply);
+        names::mknod(self, (request, umask), (parent, name), mode, rdev, reply);
     }
 
     fn mkdir(
@@ -166,19 +192,19 @@ impl Filesystem for Adapter {
         umask: u32,
         reply: ReplyEntry,
     ) {
-        names::mkdir(self, caller(request, umask), (parent, name), mode, reply);
+        names::mkdir(self, (request, umask), (parent, name), mode, reply);
     }
 
-    fn unlink(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        names::unlink(self, parent, name, reply);
+    fn unlink(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        names::unlink(self, call(request, "unlink"), parent, name, reply);
     }
 
-    fn rmdir(&self, _request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        names::rmdir(self, parent, name, reply);
+    fn rmdir(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        names::rmdir(self, call(request, "rmdir"), parent, name, reply);
     }
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        names::symlink(self, caller(request, 0), (parent, name), target, reply);
+        names::symlink(self, request, (parent, name), target, reply);
     }
 
     fn link(
@@ -195,7 +221,7 @@ impl Filesystem for Adapter {
 
     fn rename(
         &self,
-        _request: &Request,
+        request: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -203,7 +229,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        names::rename(self, (parent, name), (new_parent, new_name), flags, reply);
+        names::rename(self, call(request, "rename"), (parent, name), (new_parent, new_name), flags, reply);
     }
 
     fn open(&self, request: &Request, ino: INodeNo, flags: fuser::OpenFlags, reply: ReplyOpen) {
@@ -225,7 +251,7 @@ impl Filesystem for Adapter {
 
     fn read(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -234,12 +260,12 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        files::read(self, fh, offset, size, reply);
+        files::read(self, call(request, "read"), fh, (offset, size), reply);
     }
 
     fn write(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -249,20 +275,20 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        files::write(self, fh, (offset, data), (write_flags, flags), reply);
+        files::write(self, call(request, "write"), fh, (offset, data), (write_flags, flags), reply);
     }
 
-    fn flush(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        files::flush(self, fh, reply);
+    fn flush(&self, request: &Request, _ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        files::flush(self, call(request, "flush"), fh, reply);
     }
 
-    fn fsync(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        files::fsync(self, fh, reply);
+    fn fsync(&self, request: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        files::fsync(self, call(request, "fsync"), fh, reply);
     }
 
     fn release(
         &self,
-        _request: &Request,
+        request: &Request,
         ino: INodeNo,
         fh: FileHandle,
         _flags: fuser::OpenFlags,
@@ -270,48 +296,41 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        files::release(self, ino, fh, reply);
+        files::release(self, call(request, "release"), ino, fh, reply);
     }
 
-    fn opendir(&self, _request: &Request, ino: INodeNo, _flags: fuser::OpenFlags, reply: ReplyOpen) {
-        directories::open(self, ino, reply);
+    fn opendir(&self, request: &Request, ino: INodeNo, _flags: fuser::OpenFlags, reply: ReplyOpen) {
+        directories::open(self, call(request, "opendir"), ino, reply);
     }
 
-    fn readdir(&self, _request: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
-        directories::read(self, fh, offset, reply);
+    fn readdir(&self, request: &Request, _ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+        directories::read(self, request, fh, offset, reply);
     }
 
     fn readdirplus(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
         reply: ReplyDirectoryPlus,
     ) {
-        directories::read(self, fh, offset, reply);
+        directories::read(self, request, fh, offset, reply);
     }
 
     fn releasedir(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         _flags: fuser::OpenFlags,
         reply: ReplyEmpty,
     ) {
-        directories::release(self, fh, reply);
+        directories::release(self, call(request, "releasedir"), fh, reply);
     }
 
-    fn fsyncdir(
-        &self,
-        _request: &Request,
-        ino: INodeNo,
-        _fh: FileHandle,
-        _datasync: bool,
-        reply: ReplyEmpty,
-    ) {
-        directories::sync(self, ino, reply);
+    fn fsyncdir(&self, request: &Request, ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        directories::sync(self, call(request, "fsyncdir"), ino, reply);
     }
 
     fn statfs(&self, _request: &Request, _ino: INodeNo, reply: ReplyStatfs) {
@@ -328,24 +347,24 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        attributes::setxattr(self, caller(request, 0), ino, (name, value), flags, reply);
+        attributes::setxattr(self, request, ino, (name, value), flags, reply);
     }
 
-    fn getxattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        attributes::getxattr(self, ino, name, size, reply);
+    fn getxattr(&self, request: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        attributes::getxattr(self, call(request, "getxattr"), ino, name, size, reply);
     }
 
     fn listxattr(&self, request: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        attributes::listxattr(self, caller(request, 0), ino, size, reply);
+        attributes::listxattr(self, request, ino, size, reply);
     }
 
-    fn removexattr(&self, _request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        attributes::removexattr(self, ino, name, reply);
+    fn removexattr(&self, request: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        attributes::removexattr(self, call(request, "removexattr"), ino, name, reply);
     }
 
     fn fallocate(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -353,24 +372,24 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        files::fallocate(self, fh, offset, length, mode, reply);
+        files::fallocate(self, call(request, "fallocate"), fh, (offset, length, mode), reply);
     }
 
     fn lseek(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        files::lseek(self, fh, offset, whence, reply);
+        files::lseek(self, call(request, "lseek"), fh, offset, whence, reply);
     }
 
     fn copy_file_range(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino_in: INodeNo,
         fh_in: FileHandle,
         offset_in: u64,
@@ -381,6 +400,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        files::copy_file_range(self, (fh_in, offset_in), (fh_out, offset_out), len, reply);
+        let call = call(request, "copy_file_range");
+        files::copy_file_range(self, call, (fh_in, offset_in), (fh_out, offset_out), len, reply);
     }
 }

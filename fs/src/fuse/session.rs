@@ -6,14 +6,17 @@
 //!
 //! It does not know what the file system does; any [`fuser::Filesystem`] can be served.
 
+mod adopt;
 mod device;
 pub mod mountinfo;
 mod options;
 
+pub use adopt::DeviceSlot;
 pub use options::OptionText;
 
 use mountinfo::Entry;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
@@ -109,31 +112,78 @@ pub struct SessionHandle {
     ended: watch::Receiver<Option<Ended>>,
 }
 
-/// Mounts and starts to serve. On an error nothing stays mounted.
-pub fn start<A>(request: &MountRequest, adapter: A) -> Result<SessionHandle, SessionError>
+/// A mount and its device, without anybody who serves it yet.
+#[derive(Debug)]
+pub struct Mounted {
+    /// Where it stands.
+    pub entry: Entry,
+    /// The kernel's end: requests come here. While a copy of it is open, the mount lives.
+    pub device: OwnedFd,
+}
+
+/// Mounts; nobody serves yet. On an error nothing stays mounted.
+pub fn mount(request: &MountRequest) -> Result<Mounted, SessionError> {
+    let device = device::mount(request)?;
+    let entry = match mountinfo::find_last(&request.dir) {
+        Ok(Some(entry)) if entry.is_tarn() => entry,
+        Ok(Some(_) | None) => return Err(undo(&request.dir, SessionError::NotOurs(request.dir.clone()))),
+        Err(error) => return Err(undo(&request.dir, SessionError::MountInfo(error))),
+    };
+    Ok(Mounted { entry, device })
+}
+
+/// A mount failed before it served: a lazy unmount cannot wait for it.
+fn undo(dir: &Path, error: SessionError) -> SessionError {
+    if let Err(second) = device::unmount(dir, Mode::Lazy) {
+        tracing::warn!(error = %second, "a mount that failed to start is left behind");
+    }
+    error
+}
+
+/// Mounts and starts to serve in this process. On an error nothing stays mounted.
+pub fn start<A>(request: &MountRequest, adapter: A, slot: &DeviceSlot) -> Result<SessionHandle, SessionError>
 where
     A: fuser::Filesystem + Send + Sync + 'static,
 {
-    let fd = device::mount(request)?;
-    let undo = |error| {
-        // The session failed before it served: a lazy unmount cannot wait for it.
-        match device::unmount(&request.dir, Mode::Lazy) {
-            Ok(()) => error,
-            Err(second) => {
-                tracing::warn!(error = %second, "a mount that failed to start is left behind");
-                error
-            }
-        }
-    };
-    let entry = match mountinfo::find_last(&request.dir) {
-        Ok(Some(entry)) if entry.is_tarn() => entry,
-        Ok(Some(_) | None) => return Err(undo(SessionError::NotOurs(request.dir.clone()))),
-        Err(error) => return Err(undo(SessionError::MountInfo(error))),
-    };
+    let mounted = mount(request)?;
+    let dir = mounted.entry.dir.clone();
+    let handle = serve(mounted, adapter, slot).map_err(|error| undo(&dir, error))?;
+    raise_read_ahead(&handle.entry);
+    Ok(handle)
+}
+
+/// Starts to serve a new mount: answers the kernel's INIT first.
+pub fn serve<A>(mounted: Mounted, adapter: A, slot: &DeviceSlot) -> Result<SessionHandle, SessionError>
+where
+    A: fuser::Filesystem + Send + Sync + 'static,
+{
+    let Mounted { entry, device } = mounted;
+    slot.fill(&device).map_err(SessionError::Handshake)?;
+    let session = fuser::Session::from_fd(adapter, device, fuser::SessionACL::All, config());
+    run(entry, session.map_err(SessionError::Handshake)?)
+}
+
+/// Goes on serving a mount whose worker is surely dead.
+pub fn adopt<A>(mounted: Mounted, adapter: A, slot: &DeviceSlot) -> Result<SessionHandle, SessionError>
+where
+    A: fuser::Filesystem + Send + Sync + 'static,
+{
+    let Mounted { entry, device } = mounted;
+    slot.fill(&device).map_err(SessionError::Handshake)?;
+    let (session, _resent) = adopt::session(device.as_fd(), adapter, config())?;
+    run(entry, session)
+}
+
+fn config() -> fuser::Config {
     let mut config = fuser::Config::default();
     config.n_threads = Some(LOOPS);
-    let session = fuser::Session::from_fd(adapter, fd, fuser::SessionACL::All, config)
-        .map_err(|error| undo(SessionError::Handshake(error)))?;
+    config
+}
+
+fn run<A>(entry: Entry, session: fuser::Session<A>) -> Result<SessionHandle, SessionError>
+where
+    A: fuser::Filesystem + Send + Sync + 'static,
+{
     let notifier = session.notifier();
     let (sender, ended) = watch::channel(None);
     let serve = move || {
@@ -144,8 +194,7 @@ where
     std::thread::Builder::new()
         .name("tarn-session".to_owned())
         .spawn(serve)
-        .map_err(|error| undo(SessionError::Handshake(error)))?;
-    raise_read_ahead(&entry);
+        .map_err(SessionError::Handshake)?;
     Ok(SessionHandle { entry, notifier, ended })
 }
 
@@ -161,6 +210,19 @@ impl SessionHandle {
         match ended.wait_for(Option::is_some).await {
             Ok(end) => end.clone().unwrap_or(Ended::Unmounted),
             Err(_) => Ended::Failed("the session's thread died".to_owned()),
+        }
+    }
+
+    /// Waits for a failure of the event loops, with its reason; for ever if they end in another way.
+    pub fn failure(&self) -> impl Future<Output = String> + Send + use<> {
+        let mut ended = self.ended.clone();
+        async move {
+            let end = ended.wait_for(Option::is_some).await.map(|end| end.clone());
+            match end {
+                Ok(Some(Ended::Failed(reason))) => reason,
+                Ok(Some(Ended::Unmounted | Ended::Aborted) | None) => std::future::pending().await,
+                Err(_) => "the session's thread died".to_owned(),
+            }
         }
     }
 
@@ -184,6 +246,12 @@ impl SessionHandle {
     }
 }
 
+/// Aborts the connection: every request, now and later, gets an error.
+pub fn abort(entry: &Entry) -> io::Result<()> {
+    let number = entry.device.rsplit(':').next().unwrap_or_default();
+    std::fs::write(format!("/sys/fs/fuse/connections/{number}/abort"), "1")
+}
+
 /// Unmounts a mount of tarn that another process serves.
 pub fn unmount_entry(entry: &Entry, mode: Mode) -> Result<(), SessionError> {
     device::unmount(&entry.dir, mode)
@@ -201,7 +269,8 @@ fn judge_end(result: io::Result<()>) -> Ended {
     }
 }
 
-fn raise_read_ahead(entry: &Entry) {
+/// Raises the mount's read-ahead, where this user may.
+pub fn raise_read_ahead(entry: &Entry) {
     let path = format!("/sys/class/bdi/{}/read_ahead_kb", entry.device);
     if let Err(error) = std::fs::write(&path, READ_AHEAD_KB) {
         tracing::debug!(%error, path, "read-ahead stays at the kernel's default");

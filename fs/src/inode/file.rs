@@ -206,7 +206,7 @@ pub enum Serving {
 }
 
 /// Size and times of a staged file: equal stamps mean unchanged bytes, unless [`Stamp::is_recent`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Stamp {
     /// Length in bytes.
     pub size: u64,

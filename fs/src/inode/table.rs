@@ -3,6 +3,7 @@
 use super::{Ino, Inode};
 use crate::error::{Error, Result};
 use crate::name::{Key, Name, Prefix};
+use crate::session_log::{PlaceRecord, Record, SessionLog};
 use parking_lot::Mutex;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub struct Table {
 
 #[derive(Debug)]
 struct State {
+    log: SessionLog,
     next: u64,
     entries: HashMap<Ino, Entry>,
     children: HashMap<Ino, BTreeMap<Name, Ino>>,
@@ -42,11 +44,28 @@ struct Entry {
 }
 
 impl Table {
-    /// A table whose root stands for the keys below `prefix`.
-    pub fn new(prefix: Prefix, root: Inode) -> Self {
+    /// A table whose root stands for the keys below `prefix`. What becomes of its inodes is noted in `log`.
+    pub fn new(prefix: Prefix, root: Inode, log: SessionLog) -> Self {
         let entry = Entry { inode: Arc::new(root), place: None, lookups: 1, pins: 1 };
         let entries = HashMap::from([(Ino::ROOT, entry)]);
-        Self { prefix, state: Mutex::new(State { next: 2, entries, children: HashMap::new() }) }
+        let children = HashMap::new();
+        Self { prefix, state: Mutex::new(State { log, next: 2, entries, children }) }
+    }
+
+    /// Puts an inode back that an earlier worker had. Nothing is noted: the log has it.
+    pub fn restore(&self, inode: Arc<Inode>, place: Option<Place>, lookups: u64) {
+        let mut state = self.state.lock();
+        let ino = inode.ino;
+        if let Some(place) = &place {
+            state.children.entry(place.parent).or_default().insert(place.name.clone(), ino);
+        }
+        state.entries.insert(ino, Entry { inode, place, lookups, pins: 0 });
+    }
+
+    /// Gives out only numbers above `last` from now on.
+    pub fn restore_numbers(&self, last: u64) {
+        let mut state = self.state.lock();
+        state.next = state.next.max(last + 1);
     }
 
     /// The inode with this number.
@@ -92,6 +111,7 @@ impl Table {
         let inode = Arc::new(make(ino));
         state.detach_name(&place.parent, &place.name);
         state.children.entry(place.parent).or_default().insert(place.name.clone(), ino);
+        state.log.note(|| introduced(&inode, Some(&place), 0));
         state
             .entries
             .insert(ino, Entry { inode: Arc::clone(&inode), place: Some(place), lookups: 0, pins: 0 });
@@ -115,6 +135,7 @@ impl Table {
         }
         state.detach_name(&to.parent, &to.name);
         state.children.entry(to.parent).or_default().insert(to.name.clone(), ino);
+        state.log.note(|| moved(ino, Some(&to)));
         if let Some(entry) = state.entries.get_mut(&ino) {
             entry.place = Some(to);
         }
@@ -127,6 +148,7 @@ impl Table {
         let (Some(one), Some(other)) = (place(first), place(second)) else { return };
         for (ino, place) in [(first, other), (second, one)] {
             state.children.entry(place.parent).or_default().insert(place.name.clone(), ino);
+            state.log.note(|| moved(ino, Some(&place)));
             if let Some(entry) = state.entries.get_mut(&ino) {
                 entry.place = Some(place);
             }
@@ -178,12 +200,14 @@ impl Table {
         let mut state = self.state.lock();
         if let Some(entry) = state.entries.get_mut(&inode.ino) {
             entry.lookups += 1;
+            state.log.note(|| Record::LookedUp { ino: inode.ino.0 });
             return;
         }
         let place = place.filter(|place| {
             let siblings = state.children.entry(place.parent).or_default();
             *siblings.entry(place.name.clone()).or_insert(inode.ino) == inode.ino
         });
+        state.log.note(|| introduced(inode, place.as_ref(), 1));
         state.entries.insert(inode.ino, Entry { inode: Arc::clone(inode), place, lookups: 1, pins: 0 });
     }
 
@@ -192,6 +216,7 @@ impl Table {
         let mut state = self.state.lock();
         if let Some(entry) = state.entries.get_mut(&ino) {
             entry.lookups = entry.lookups.saturating_sub(count);
+            state.log.note(|| Record::Forgotten { ino: ino.0, count });
         }
         state.collect(ino);
     }
@@ -238,6 +263,7 @@ impl State {
         }
         if let Some(entry) = self.entries.get_mut(&ino) {
             entry.place = None;
+            self.log.note(|| moved(ino, None));
         }
         self.collect(ino);
     }
@@ -251,6 +277,7 @@ impl State {
                 return;
             }
             let place = self.entries.remove(&ino).and_then(|entry| entry.place);
+            self.log.note(|| Record::Gone { ino: ino.0 });
             if let Some(place) = place {
                 if let Some(children) = self.children.get_mut(&place.parent) {
                     children.remove(&place.name);
@@ -262,6 +289,18 @@ impl State {
             }
         }
     }
+}
+
+fn introduced(inode: &Inode, place: Option<&Place>, lookups: u64) -> Record {
+    Record::Inode { ino: inode.ino.0, place: place.map(placed), lookups, node: inode.record() }
+}
+
+fn moved(ino: Ino, place: Option<&Place>) -> Record {
+    Record::Moved { ino: ino.0, place: place.map(placed) }
+}
+
+fn placed(place: &Place) -> PlaceRecord {
+    PlaceRecord { parent: place.parent.0, name: place.name.as_bytes().to_vec() }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //!
 //! Standard input and error of the child are `/dev/null`, so nothing that the shell waits for stays open.
 
+use crate::keeper;
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -20,15 +21,20 @@ const MARK: &str = "TARN_READY";
 pub enum Role {
     /// Start the serving child and report.
     Parent,
-    /// Serve, and report to the parent.
+    /// Keep the mount, and report to the parent.
     Child,
-    /// Serve in the foreground.
+    /// Keep the mount in the foreground.
     Foreground,
+    /// Serve it for a keeper.
+    Worker,
 }
 
 /// Finds out what this process is.
 pub fn role(foreground: bool) -> Role {
     let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
+    if env::var(keeper::MARK).ok().is_some_and(|mark| Some(&mark) == parent.as_ref()) {
+        return Role::Worker;
+    }
     match (foreground, env::var(MARK).ok()) {
         (true, _) => Role::Foreground,
         (false, Some(mark)) if Some(&mark) == parent.as_ref() => Role::Child,
@@ -56,7 +62,7 @@ impl Ready {
         match self.role {
             // A parent that is gone shows at `mounted`.
             Role::Child => say(&format!("warning: {text}\n")).unwrap_or_default(),
-            Role::Parent | Role::Foreground => tracing::warn!("{text}"),
+            Role::Parent | Role::Foreground | Role::Worker => tracing::warn!("{text}"),
         }
     }
 
@@ -64,7 +70,7 @@ impl Ready {
     pub fn mounted(&self) -> io::Result<()> {
         match self.role {
             Role::Child => say("ok\n"),
-            Role::Parent | Role::Foreground => Ok(()),
+            Role::Parent | Role::Foreground | Role::Worker => Ok(()),
         }
     }
 
@@ -72,7 +78,7 @@ impl Ready {
     pub fn failed(&self, text: &str) {
         match self.role {
             Role::Child => say(&format!("error: {}\n", text.replace('\n', "; "))).unwrap_or_default(),
-            Role::Parent | Role::Foreground => {
+            Role::Parent | Role::Foreground | Role::Worker => {
                 writeln!(io::stderr(), "tarn: {text}").unwrap_or_default();
             }
         }

@@ -2,7 +2,7 @@
 //! them all.
 
 use super::guard::Guard;
-use super::{Drained, Failure, Opened, Served};
+use super::{Drained, Failure, OpenSession, Opened, Served};
 use crate::config::{self, Config, Encryption, StoreSettings};
 use crate::control::Mounted;
 use crate::fuse::{Adapter, AdapterOptions};
@@ -32,9 +32,13 @@ impl Served for Vfs {
 }
 
 /// Builds the file system of `config` on S3, after one request that shows that the bucket can be listed.
-pub async fn open(config: Config, runtime: tokio::runtime::Handle) -> Result<Opened<Adapter>, Failure> {
+pub async fn open(
+    config: Config,
+    runtime: tokio::runtime::Handle,
+    session: OpenSession,
+) -> Result<Opened<Adapter>, Failure> {
     let s3 = s3_config(&config.source, &config.store);
-    open_with(config, s3, runtime).await
+    open_with(config, s3, runtime, session).await
 }
 
 /// The same with other settings of the store, such as the credentials of an embedded server.
@@ -42,11 +46,14 @@ pub async fn open_with(
     config: Config,
     s3: S3Config,
     runtime: tokio::runtime::Handle,
+    session: OpenSession,
 ) -> Result<Opened<Adapter>, Failure> {
     let store = S3Store::connect(s3).await?;
-    reach(&store, &config.source.prefix)
-        .await
-        .map_err(|failure| Failure::text(format!("{}: {failure}", config.source)))?;
+    if session.state.is_none() {
+        reach(&store, &config.source.prefix)
+            .await
+            .map_err(|failure| Failure::text(format!("{}: {failure}", config.source)))?;
+    }
     let bucket = BucketId::new(&format!("{}/{}", store.endpoint(), store.bucket()));
     let cache = open_cache(&config)?;
     let options = Options {
@@ -81,15 +88,31 @@ pub async fn open_with(
         bucket,
         options,
         runtime: runtime.clone(),
+        log: session.log,
     };
     let vfs = Vfs::new(parts);
-    let recovered = vfs.recover().await?;
+    if let Some(state) = &session.state {
+        // First: what the session had staged is in the journal too, and its owner is dead.
+        vfs.restore(state)?;
+    }
+    let recovered = match vfs.recover().await {
+        // The files under way are taken over; what else the journal has can wait for the next mount.
+        Err(error) if session.state.is_some() => {
+            tracing::error!(%error, "the journal cannot be read");
+            Recovered::default()
+        }
+        recovered => recovered?,
+    };
     if recovered != Recovered::default() {
         let Recovered { uploading, left, renames } = recovered;
         tracing::info!(uploading, left, renames, "took over what an earlier mount left in the journal");
     }
     let passthrough = config.files.passthrough;
-    let adapter = Adapter::new(Arc::clone(&vfs), runtime, AdapterOptions { passthrough });
+    let options = AdapterOptions { passthrough, device: session.device };
+    let mut adapter = Adapter::new(Arc::clone(&vfs), runtime, options);
+    if let Some(state) = &session.state {
+        adapter.restore(state);
+    }
     let mounted = Mounted {
         vfs: Arc::clone(&vfs),
         store,
@@ -99,7 +122,8 @@ pub async fn open_with(
         endpoint,
         guard,
     };
-    Ok(Opened { adapter, served: vfs, mounted })
+    let gate = adapter.gate();
+    Ok(Opened { adapter, served: vfs, gate, mounted })
 }
 
 async fn guard(config: &Config, store: &dyn ObjectStore, cache: &Cache, bucket: &BucketId) -> Guard {

@@ -145,11 +145,16 @@ impl Registry {
         self.path_of(dir).with_extension("sock")
     }
 
+    /// Where the keeper of the mount at `dir` can be asked.
+    pub fn door_of(&self, dir: &Path) -> PathBuf {
+        self.path_of(dir).with_extension("door")
+    }
+
     /// Removes the records of processes that are gone, drafts of such, and their sockets.
     fn remove_stale(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "sock") {
+            if path.extension().is_some_and(|extension| extension == "sock" || extension == "door") {
                 // A mount makes its socket after its record.
                 if !path.with_extension("json").exists() {
                     remove(&path)?;

@@ -5,7 +5,7 @@ use super::record::{Outcome, Registry, Watched};
 use super::serve::holders;
 use crate::fuse::session::{self, Mode, SessionError, mountinfo};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -61,7 +61,10 @@ pub enum UmountError {
         by: String,
     },
     /// It took too long.
-    #[error("{dir} is unmounted, but process {pid} still commits after {seconds} s; its log: {log}")]
+    #[error(
+        "{dir}: process {pid} still commits after {seconds} s; wait for it, or end it at once with: tarn umount --force \
+         --timeout 1s {dir}; its log: {log}"
+    )]
     Timeout {
         /// The mount point.
         dir: String,
@@ -109,13 +112,18 @@ pub fn umount(dir: &Path, force: bool, timeout: Duration, registry: &Registry) -
     let watched = registry.find(&dir)?;
     // Opened before the unmount: afterwards the process may end, and its number may be given to another.
     let process = watched.as_ref().map(|watched| open_process(watched.record.pid)).transpose()?.flatten();
-    match session::unmount_entry(&entry, Mode::Clean) {
+    let unmounted = match &process {
+        // An unmount asks the serving process, which may be what hangs.
+        Some(process) if force => {
+            pidfd_send_signal(process, Signal::TERM).map_err(io::Error::from)?;
+            Ok(())
+        }
+        Some(_) => session::unmount_entry(&entry, Mode::Clean),
+        None if force => session::unmount_entry(&entry, Mode::Lazy),
+        None => session::unmount_entry(&entry, Mode::Clean),
+    };
+    match unmounted {
         Ok(()) => {}
-        Err(SessionError::Busy(_)) if force => match &process {
-            // The serving process commits first and detaches then.
-            Some(process) => pidfd_send_signal(process, Signal::TERM).map_err(io::Error::from)?,
-            None => session::unmount_entry(&entry, Mode::Lazy)?,
-        },
         Err(SessionError::Busy(_)) => {
             let by = holders(&dir).join(", ");
             let by = if by.is_empty() { by } else { format!(" by {by}") };
@@ -124,11 +132,40 @@ pub fn umount(dir: &Path, force: bool, timeout: Duration, registry: &Registry) -
         Err(error) => return Err(error.into()),
     }
     match (watched, process) {
-        (Some(watched), Some(process)) => await_end(watched, &process, end, timeout),
+        (Some(watched), Some(process)) => {
+            let pid = watched.record.pid;
+            let ended = await_end(watched, &process, end, timeout);
+            if force && matches!(ended, Err(UmountError::Timeout { .. })) {
+                end_by_force(&entry, pid, &process)?;
+            }
+            ended
+        }
         (Some(watched), None) => outcome(watched),
         (None, _) if dead => Ok(Done::Cleaned),
         (None, _) => Ok(Done::Unmounted),
     }
+}
+
+/// Takes the connection and the processes away: whoever waits in the mount gets an error. What was not committed
+/// stays in the cache directory.
+fn end_by_force(entry: &mountinfo::Entry, keeper: i32, process: &OwnedFd) -> Result<(), UmountError> {
+    // Where sysfs does not show connections, this one ends with the processes that hold it.
+    if let Err(error) = session::abort(entry) {
+        tracing::debug!(%error, "not aborted by itself");
+    }
+    let workers = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"))?;
+    // First the keeper, so that it starts no other worker.
+    pidfd_send_signal(process, Signal::KILL).map_err(io::Error::from)?;
+    for worker in workers.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+        match kill_process(worker, Signal::KILL) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(errno) => return Err(io::Error::from(errno).into()),
+        }
+    }
+    if mountinfo::find_last(&entry.dir)?.is_some_and(|last| last.id == entry.id) {
+        session::unmount_entry(entry, Mode::Lazy)?;
+    }
+    Ok(())
 }
 
 /// The canonical path. A dead mount cannot be asked for it, so then its parent is.

@@ -138,6 +138,8 @@ impl Vfs {
             let mode = state.posix.mode_without_set_id();
             state.posix_changed |= mode != state.posix.mode;
             state.posix.mode = mode;
+            drop(state);
+            self.note(&handle.inode);
         }
         Ok(())
     }
@@ -151,7 +153,11 @@ impl Vfs {
     ) -> Result<()> {
         match &inode.node {
             Node::Directory(directory) => self.change_directory(inode.ino, directory, change).await,
-            Node::File(file) => self.change_file(inode.ino, file, change).await,
+            Node::File(file) => {
+                self.change_file(inode.ino, file, change).await?;
+                self.note(inode);
+                Ok(())
+            }
         }
     }
 

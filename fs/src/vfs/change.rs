@@ -10,6 +10,7 @@ use crate::journal::{Record, StagedFile};
 use crate::meta::acl::{self, Maker};
 use crate::meta::{self, Attributes, Kind, Posix};
 use crate::name::{Name, NameError};
+use crate::session_log::{self, time::Time};
 use crate::store::{Condition, ErrorKind, Headers};
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -33,9 +34,12 @@ impl Vfs {
     ) -> Result<(Entry, Opened)> {
         self.writable()?;
         let name = Name::parse(name)?;
+        if let Some((handle, opened)) = self.opened_earlier() {
+            return Ok((self.entry(&handle.inode, Some(Place { parent, name })), opened));
+        }
         let keys = self.namespace.read().await;
         match self.resolve(parent, &name).await {
-            Ok(_) if flags.exclusive => return Err(Error::Exists),
+            Ok(_) if flags.exclusive && !self.may_be_done() => return Err(Error::Exists),
             Ok(inode) => {
                 drop(keys);
                 let opened = self.open(inode.ino, flags, passthrough).await?;
@@ -126,14 +130,20 @@ impl Vfs {
         self.writable()?;
         let name = Name::to_make(name)?;
         let _keys = self.namespace.read().await;
-        self.must_be_free(parent, &name).await?;
+        if !self.may_be_done() {
+            self.must_be_free(parent, &name).await?;
+        }
         self.must_suit_a_file(parent, &name).await?;
         let key = self.table.prefix(parent)?.key(&name)?;
         let made = Posix::new(kind, clock::now());
         let (posix, mut headers) = self.inherit(parent, made, mode, caller)?;
         meta::write(&posix, &mut headers, self.options.defaults.attributes)?;
+        self.intend();
         let version = match self.store.put(&key, body, &headers, Condition::Absent).await {
             Ok(version) => version,
+            Err(error) if error.kind == ErrorKind::Precondition && self.may_be_done() => {
+                self.store.head(&key).await?.version
+            }
             Err(error) if error.kind == ErrorKind::Precondition => return Err(self.lost_name(parent)),
             Err(error) => return Err(error.into()),
         };
@@ -173,15 +183,20 @@ impl Vfs {
         self.writable()?;
         let name = Name::to_make(name)?;
         let _keys = self.namespace.read().await;
-        self.must_be_free(parent, &name).await?;
+        if !self.may_be_done() {
+            self.must_be_free(parent, &name).await?;
+        }
         let made = Posix::new(Kind::Directory, clock::now());
         let (posix, headers) = self.inherit(parent, made, mode, caller)?;
         let started = clock::instant();
         let marker = self.table.prefix(parent)?.dir(&name)?.marker().ok_or(Error::Exists)?;
+        self.intend();
         match self.put_marker(&marker, &posix, headers.clone()).await {
             Ok(()) => {}
             Err(Error::Store(error)) if error.kind == ErrorKind::Precondition => {
-                return Err(self.lost_name(parent));
+                if !self.may_be_done() {
+                    return Err(self.lost_name(parent));
+                }
             }
             Err(error) => return Err(error),
         }
@@ -230,7 +245,9 @@ impl Vfs {
         if let Ok(inode) = self.table.inode(ino)
             && let Some(directory) = inode.directory()
         {
-            directory.state.lock().touch(clock::now());
+            let at = clock::now();
+            directory.state.lock().touch(at);
+            self.log.note(|| session_log::Record::Touched { ino: ino.0, at: Time(at) });
         }
     }
 }

@@ -53,7 +53,10 @@ impl Vfs {
                 Err(error) if error.store_kind() == Some(ErrorKind::NotFound) => {
                     tracing::debug!(ino = inode.ino.0, %error, "the upload was gone");
                 }
-                result => return result,
+                result => {
+                    self.note(inode);
+                    return result;
+                }
             }
         }
         Err(Error::Internal("the file keeps changing while it is uploaded"))

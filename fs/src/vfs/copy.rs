@@ -44,6 +44,7 @@ impl Vfs {
         if let Some((key, remote)) = origin.filter(|_| done == size) {
             self.remember_origin(&sink, key, &remote)?;
         }
+        self.note(&sink.inode);
         Ok(u32::try_from(done).unwrap_or(u32::MAX))
     }
 

@@ -34,6 +34,8 @@ impl Vfs {
                 self.exchange_trees((&first, from), (&second, to)).await?;
             }
         }
+        // Done a second time it would be undone.
+        self.intend();
         self.touch_directory(from.parent);
         self.touch_directory(to.parent);
         Ok(())

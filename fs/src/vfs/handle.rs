@@ -51,6 +51,11 @@ impl HandleTable {
         self.open.read().len()
     }
 
+    /// Gives out only numbers above `last` from now on.
+    pub(super) fn restore_numbers(&self, last: u64) {
+        self.next.fetch_max(last, Ordering::Relaxed);
+    }
+
     fn insert(&self, handle: Handle) -> u64 {
         let fh = self.next.fetch_add(1, Ordering::Relaxed) + 1;
         self.open.write().insert(fh, handle);

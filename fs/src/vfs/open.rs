@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::inode::{Content, File, FileState, Ino, Inode, Place, RemoteFile, Serving};
 use crate::meta;
 use crate::read::Target;
+use crate::session_log::How;
 use crate::store::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,6 +41,17 @@ pub struct Opened {
     pub sync: bool,
 }
 
+impl Opened {
+    fn how(&self, writes: bool) -> How {
+        let (passthrough, direct) = match &self.serve {
+            Serve::Passthrough(_) => (true, false),
+            Serve::Direct => (false, true),
+            Serve::Cached { .. } => (false, false),
+        };
+        How::File { writes, passthrough, direct, sync: self.sync }
+    }
+}
+
 /// How the kernel gets at the bytes.
 #[derive(Debug)]
 pub enum Serve {
@@ -65,6 +77,9 @@ impl Vfs {
     pub async fn open(&self, ino: Ino, flags: OpenFlags, passthrough: bool) -> Result<Opened> {
         if flags.write || flags.truncate {
             self.writable()?;
+        }
+        if let Some((_, opened)) = self.opened_earlier() {
+            return Ok(opened);
         }
         let inode = self.table.inode(ino)?;
         let file = inode.file().ok_or(Error::IsDirectory)?;
@@ -201,7 +216,10 @@ impl Vfs {
         let passthrough = matches!(serve, Serve::Passthrough(_));
         let handle = FileHandle { inode: Arc::clone(inode), writes: flags.write, passthrough };
         let sync = flags.write && flags.sync;
-        Ok(Opened { fh: self.add_handle(Handle::File(Arc::new(handle))), serve, sync })
+        let opened = Opened { fh: self.add_handle(Handle::File(Arc::new(handle))), serve, sync };
+        self.note(inode);
+        self.note_opened(opened.fh, inode.ino.0, opened.how(flags.write));
+        Ok(opened)
     }
 
     /// The kernel refused to pass a handle through: it is served by tarn instead.
@@ -213,7 +231,10 @@ impl Vfs {
         let serve = choose(&mut state, false)?;
         let handle =
             FileHandle { inode: Arc::clone(&handle.inode), writes: handle.writes, passthrough: false };
+        let (ino, writes) = (handle.inode.ino.0, handle.writes);
         self.replace_handle(fh, Handle::File(Arc::new(handle)));
+        let direct = matches!(serve, Serve::Direct);
+        self.note_opened(fh, ino, How::File { writes, passthrough: false, direct, sync: false });
         Ok(serve)
     }
 

@@ -1,5 +1,7 @@
 //! Reading directories: listings page by page, merged with what only this mount knows.
 
+mod resume;
+
 use super::Vfs;
 use super::entries::{self, Entries};
 use super::handle::{DirHandle, Handle};
@@ -11,8 +13,10 @@ use crate::inode::{
     Attr, Child, Content, Directory, Ino, Inode, LISTING_MAX_ENTRIES, Listing, Marker, Node, Place,
 };
 use crate::name::{Name, Prefix};
+use crate::session_log::{How, Record};
 use crate::store::{Depth, ListCursor, ListPage, ListRequest, Listed};
-use std::collections::HashSet;
+use resume::Shown;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -58,7 +62,10 @@ pub enum Lookups {
 /// stay valid while the handle lives, whatever is created or removed meanwhile.
 #[derive(Debug, Default)]
 pub struct DirStream {
-    entries: Vec<(Name, Child)>,
+    /// A place whose name is gone shows nothing.
+    entries: Vec<(Name, Option<Child>)>,
+    /// Names that an earlier worker has shown, by position: what they stand for is asked first.
+    resumed: BTreeMap<u64, Vec<u8>>,
     /// Position of `entries[0]`.
     base: u64,
     source: Source,
@@ -87,13 +94,23 @@ impl Vfs {
         let inode = self.table.inode(ino)?;
         inode.directory().ok_or(Error::NotDirectory)?;
         self.table.pin(ino);
+        if let Some((fh, How::Directory)) = self.handle_opened_earlier() {
+            return Ok(fh);
+        }
         let handle = DirHandle { inode, stream: tokio::sync::Mutex::default() };
-        Ok(self.add_handle(Handle::Directory(Arc::new(handle))))
+        let fh = self.add_handle(Handle::Directory(Arc::new(handle)));
+        self.note_opened(fh, ino.0, How::Directory);
+        Ok(fh)
     }
 
     /// Closes a directory.
     pub fn releasedir(&self, fh: u64) -> Result<()> {
-        match self.take_handle(fh)? {
+        let taken = match self.take_handle(fh) {
+            Err(_) if self.is_resent() => return Ok(()),
+            taken => taken?,
+        };
+        self.log.note(|| Record::Closed { fh });
+        match taken {
             Handle::Directory(handle) => {
                 if let Some(directory) = handle.inode.directory() {
                     self.remember(&handle.inode, directory, Worth::IfMuchIsNew);
@@ -123,21 +140,42 @@ impl Vfs {
             }
         }
         let mut stream = handle.stream.lock().await;
-        let mut at = cookie.saturating_sub(DOTS);
+        self.relist(&handle.inode, &mut stream).await?;
+        let at = cookie.saturating_sub(DOTS);
+        let mut shown = Shown { fh, at, anew: false, names: Vec::new() };
         if at < stream.base
             || (at == 0 && stream.started.is_some_and(|at| at.elapsed() >= self.options.attr_ttl))
         {
             *stream = DirStream::default();
+            shown.anew = true;
         }
+        let result = self.show(&handle.inode, &mut stream, lookups, take, &mut shown).await;
+        if !shown.names.is_empty() {
+            self.log.note(|| shown.record());
+        }
+        result
+    }
+
+    /// Gives entries of a stream from position `at` on to `take`.
+    async fn show(
+        &self,
+        inode: &Inode,
+        stream: &mut DirStream,
+        lookups: Lookups,
+        mut take: impl FnMut(DirEntry<'_>) -> bool,
+        shown: &mut Shown,
+    ) -> Result<()> {
+        let ino = inode.ino;
         loop {
+            let at = shown.at + shown.names.len() as u64;
             while at >= stream.base + stream.entries.len() as u64 {
-                if !self.next_page(&handle.inode, &mut stream).await? {
+                if !self.next_page(inode, stream).await? {
                     return Ok(());
                 }
             }
             let (name, child) = &stream.entries[start(at - stream.base)];
-            let Some(kind) = self.entry_kind(ino, name, child) else {
-                at += 1;
+            let Some(kind) = child.as_ref().and_then(|child| self.entry_kind(ino, name, child)) else {
+                shown.names.push(Vec::new());
                 continue;
             };
             if take(DirEntry { name: name.as_ref(), cookie: at + DOTS + 1, kind }) {
@@ -149,7 +187,7 @@ impl Vfs {
             {
                 self.table.looked_up(&inode, Some(Place { parent: ino, name: name.clone() }));
             }
-            at += 1;
+            shown.names.push(name.as_bytes().to_vec());
         }
     }
 
@@ -204,8 +242,9 @@ impl Vfs {
                 stream.started = Some(clock::instant());
                 stream.changes = directory.state.lock().changes;
                 if let Some(listing) = self.fresh_listing(directory) {
-                    stream.entries = listing.snapshot();
-                    self.describe_page(inode.ino, &mut stream.recollection, &stream.entries).await?;
+                    let entries = listing.snapshot();
+                    self.describe_page(inode.ino, &mut stream.recollection, &entries).await?;
+                    stream.entries = entries.into_iter().map(there).collect();
                     self.add_local(inode.ino, stream);
                     stream.source = Source::Ended;
                     return Ok(!stream.entries.is_empty());
@@ -224,7 +263,7 @@ impl Vfs {
         stream.held = page.held;
         let fetched: Vec<_> = page.entries.into_iter().collect();
         self.describe_page(inode.ino, &mut stream.recollection, &fetched).await?;
-        stream.entries.extend(fetched);
+        stream.entries.extend(fetched.into_iter().map(there));
         if matches!(stream.source, Source::Ended) {
             self.keep_listing(inode.ino, directory, &prefix, stream);
             self.add_local(inode.ino, stream);
@@ -247,7 +286,7 @@ impl Vfs {
         let shown: HashSet<Name> = stream.entries.iter().map(|(name, _)| name.clone()).collect();
         for (name, inode) in local.into_iter().filter(|(name, _)| !shown.contains(name)) {
             let version = inode.file().and_then(|file| file.state.lock().version().cloned());
-            stream.entries.push((name, Child::Object(version.unwrap_or_else(absent_version))));
+            stream.entries.push((name, Some(Child::Object(version.unwrap_or_else(absent_version)))));
         }
     }
 
@@ -257,6 +296,7 @@ impl Vfs {
         let Some(started) = stream.started.filter(|_| stream.base == 0) else { return };
         let mut entries = Entries::new();
         for (name, child) in stream.entries.iter().cloned() {
+            let Some(child) = child else { continue };
             if entries::put(&mut entries, name, child).is_err() {
                 self.log_unusable(directory, prefix, 1);
             }
@@ -268,7 +308,7 @@ impl Vfs {
             return;
         }
         late.iter().for_each(|(name, _)| drop(self.follow_name(ino, name)));
-        stream.entries.extend(late);
+        stream.entries.extend(late.into_iter().map(there));
         directory.state.lock().large = entries.len() > usize::from(PAGE);
         *directory.listing.lock() = Some(Arc::new(Listing::new(entries, started)));
     }
@@ -353,6 +393,10 @@ fn is_local(inode: &Inode) -> bool {
 fn absent_version() -> crate::store::Version {
     let etag = crate::store::ETag::new("");
     crate::store::Version { etag, size: 0, last_modified: clock::now(), version_id: None }
+}
+
+fn there((name, child): (Name, Child)) -> (Name, Option<Child>) {
+    (name, Some(child))
 }
 
 fn start(cookie: u64) -> usize {

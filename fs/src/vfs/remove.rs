@@ -15,17 +15,27 @@ impl Vfs {
         self.writable()?;
         let name = Name::parse(name)?;
         let _keys = self.namespace.read().await;
-        let inode = self.resolve(parent, &name).await?;
+        let inode = match self.resolve(parent, &name).await {
+            Err(Error::NotFound) if self.may_be_done() => return self.removed(parent, &name).await,
+            found => found?,
+        };
         let file = inode.file().ok_or(Error::IsDirectory)?;
         let _op = file.op.lock().await;
         let _commit = file.commit.lock().await;
         self.keep_readable(&inode).await?;
+        self.note(&inode);
+        self.intend();
         if in_bucket(&inode) {
             self.delete_file(&name, &self.table.prefix(parent)?.key(&name)?).await?;
         }
         self.table.remove(inode.ino);
         self.give_up(&inode).await;
-        self.entry_changed(parent, &name, None);
+        self.removed(parent, &name).await
+    }
+
+    /// The directory has an entry less.
+    async fn removed(&self, parent: Ino, name: &Name) -> Result<()> {
+        self.entry_changed(parent, name, None);
         self.touch_directory(parent);
         self.keep_directory(parent).await
     }
@@ -43,9 +53,13 @@ impl Vfs {
         self.writable()?;
         let name = Name::parse(name)?;
         let _keys = self.namespace.read().await;
-        let inode = self.resolve(parent, &name).await?;
+        let inode = match self.resolve(parent, &name).await {
+            Err(Error::NotFound) if self.may_be_done() => return self.removed(parent, &name).await,
+            found => found?,
+        };
         inode.directory().ok_or(Error::NotDirectory)?;
         self.must_be_empty(&inode).await?;
+        self.intend();
         if let Some(marker) = self.table.prefix(inode.ino)?.marker() {
             self.delete_one(&marker).await?;
         }

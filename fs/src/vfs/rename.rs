@@ -29,6 +29,9 @@ impl Vfs {
         self.writable()?;
         let from = Place { parent: from.0, name: Name::parse(from.1)? };
         let to = Place { parent: to.0, name: Name::to_make(to.1)? };
+        if self.may_be_done() && mode != RenameMode::Exchange && self.was_renamed(&from, &to).await? {
+            return self.renamed(&from, &to).await;
+        }
         let inode = {
             let _keys = self.namespace.read().await;
             self.resolve(from.parent, &from.name).await?
@@ -37,13 +40,14 @@ impl Vfs {
             return if mode == RenameMode::NoReplace { Err(Error::Exists) } else { Ok(()) };
         }
         if mode == RenameMode::Exchange {
-            return self.exchange(&from, &to).await;
+            return if self.may_be_done() { Ok(()) } else { self.exchange(&from, &to).await };
         }
         match &inode.node {
             Node::File(_) => {
                 let _keys = self.namespace.read().await;
                 self.must_suit_a_file(to.parent, &to.name).await?;
-                let target = self.rename_target(&inode, &to, mode).await?;
+                let (target, mode) = self.rename_target(&inode, &to, mode).await?;
+                self.intend();
                 self.rename_file(&inode, &from, &to, target, mode).await?;
                 self.renamed(&from, &to).await
             }
@@ -53,32 +57,76 @@ impl Vfs {
                     return Err(Error::Invalid("a directory cannot move into itself"));
                 }
                 self.rename_target(&inode, &to, mode).await?;
+                self.intend();
                 self.rename_directory(&inode, &from, &to).await?;
                 self.renamed(&from, &to).await
             }
         }
     }
 
-    /// What is at the target now, if it may be replaced.
-    async fn rename_target(&self, inode: &Inode, to: &Place, mode: RenameMode) -> Result<Option<Arc<Inode>>> {
+    /// Whether an earlier worker has moved everything and only the answer is missing; the inode then follows.
+    async fn was_renamed(&self, from: &Place, to: &Place) -> Result<bool> {
+        let _keys = self.namespace.read().await;
+        let (old, new) = (self.table.prefix(from.parent)?, self.table.prefix(to.parent)?);
+        let Some(inode) = self.table.child(from.parent, &from.name) else {
+            let moved = self.table.child(to.parent, &to.name).is_some();
+            if moved && let Ok(key) = old.key(&from.name) {
+                // A staged file moves before its old object goes.
+                self.delete_one(&key).await?;
+            }
+            return Ok(moved);
+        };
+        match &inode.node {
+            Node::Directory(_) => {
+                if self.has_keys(&old.dir(&from.name)?).await? || !self.has_keys(&new.dir(&to.name)?).await? {
+                    return Ok(false);
+                }
+            }
+            Node::File(file) => {
+                let Content::Remote(remote) = file.state.lock().content.clone() else { return Ok(false) };
+                if self.head_if_any(&old.key(&from.name)?).await?.is_some() {
+                    return Ok(false);
+                }
+                let Some(info) = self.head_if_any(&new.key(&to.name)?).await? else { return Ok(false) };
+                self.moved_copy(&inode, &remote, info.version);
+            }
+        }
+        self.table.rename(inode.ino, to.clone());
+        self.forget_listing(to.parent);
+        self.note(&inode);
+        Ok(true)
+    }
+
+    /// What is at the target now, if it may be replaced, and whether the copy must find it free. What an earlier
+    /// worker has copied there for the same request is replaced in any case.
+    async fn rename_target(
+        &self,
+        inode: &Inode,
+        to: &Place,
+        mode: RenameMode,
+    ) -> Result<(Option<Arc<Inode>>, RenameMode)> {
         let target = match self.resolve(to.parent, &to.name).await {
             Ok(target) => target,
-            Err(Error::NotFound) => return Ok(None),
+            Err(Error::NotFound) => return Ok((None, mode)),
             Err(error) => return Err(error),
         };
-        if mode == RenameMode::NoReplace {
+        let ours = self.may_be_done();
+        if mode == RenameMode::NoReplace && !ours {
             return Err(Error::Exists);
         }
         match (&inode.node, &target.node) {
             (Node::File(_), Node::Directory(_)) => Err(Error::IsDirectory),
             (Node::Directory(_), Node::File(_)) => Err(Error::NotDirectory),
             (Node::Directory(_), Node::Directory(_)) => {
-                self.must_be_empty(&target).await?;
-                Ok(Some(target))
+                if !ours {
+                    self.must_be_empty(&target).await?;
+                }
+                Ok((Some(target), RenameMode::Replace))
             }
             (Node::File(_), Node::File(_)) => {
                 self.keep_readable(&target).await?;
-                Ok(Some(target))
+                self.note(&target);
+                Ok((Some(target), RenameMode::Replace))
             }
         }
     }
@@ -140,6 +188,7 @@ impl Vfs {
             }
             Content::Staged(_) => self.rename_staged(inode, file, to, keys, replaced).await?,
         }
+        self.note(inode);
         if let Some(target) = &target {
             tracing::debug!(replaced = target.ino.0, "renamed over");
             self.give_up(target).await;

@@ -115,6 +115,7 @@ impl Vfs {
             Content::Remote(remote) => self.moved_copy(inode, &remote, copied.clone()),
             Content::Staged(_) => rebase(&mut file.state.lock().content, copied),
         }
+        self.note(inode);
     }
 
     fn relabel_below(&self, ino: Ino) {

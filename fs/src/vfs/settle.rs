@@ -9,6 +9,7 @@ use super::recall::Worth;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Committed, Content, File, Inode, Node, RemoteFile, Stamp};
+use crate::session_log::Record;
 use futures::{StreamExt, stream};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +37,12 @@ impl Vfs {
     /// Closes a handle (`FUSE_RELEASE`). Every close has been flushed before; what a shared mapping wrote since
     /// is found and committed here.
     pub async fn release(self: &Arc<Self>, fh: u64) -> Result<()> {
-        let Handle::File(handle) = self.take_handle(fh)? else { return Err(Error::BadHandle) };
+        let taken = match self.take_handle(fh) {
+            // An earlier worker has closed it, but was killed before it said so.
+            Err(_) if self.is_resent() => return Ok(()),
+            taken => taken?,
+        };
+        let Handle::File(handle) = taken else { return Err(Error::BadHandle) };
         let file = handle.inode.file().ok_or(Error::IsDirectory)?;
         let writers = {
             let mut state = file.state.lock();
@@ -54,6 +60,7 @@ impl Vfs {
             }
         };
         self.close_if_idle(file).await;
+        self.log.note(|| Record::Closed { fh });
         if settled.is_ok() {
             self.table.unpin(handle.inode.ino);
         }
@@ -107,7 +114,10 @@ impl Vfs {
         }
         self.distrust_times(file).await?;
         self.commit(inode).await?;
+        // The promotion takes the staged file away: the log must know before that the bucket has it.
+        self.log.flush();
         self.promote(inode, file).await?;
+        self.note(inode);
         let_go_if_idle(file);
         Ok(Settled::Clean)
     }

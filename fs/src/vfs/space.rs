@@ -63,7 +63,10 @@ impl Vfs {
         let stage = staged(&mut state)?;
         stage.writes += 1;
         if stage.overlay.is_some() {
-            return allocate_overlay(stage, offset, end, what);
+            allocate_overlay(stage, offset, end, what)?;
+            drop(state);
+            self.note(&handle.inode);
+            return Ok(());
         }
         let flags = match what {
             Allocate::Reserve { keep_size: false } => FallocateFlags::empty(),

@@ -158,6 +158,7 @@ fn mount_with(
         bucket: BucketId::new("test"),
         options,
         runtime: tokio::runtime::Handle::current(),
+        log: SessionLog::none(),
     })
 }
 

@@ -3,6 +3,7 @@
 use super::Vfs;
 use crate::error::{Error, Result};
 use crate::inode::{Content, FileState, Ino, Inode, Node, Stage};
+use crate::session_log::Record;
 use crate::write::Extents;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -25,6 +26,9 @@ impl Vfs {
         let stage = staged(&mut state)?;
         stage.file.staged.file().write_all_at(data, offset)?;
         stage.wrote(offset..end);
+        if stage.overlay.is_some() {
+            self.log.note(|| Record::Dirty { ino: handle.inode.ino.0, start: offset, end });
+        }
         Ok(())
     }
 
@@ -36,9 +40,13 @@ impl Vfs {
         let Node::File(file) = &inode.node else { return Err(Error::IsDirectory) };
         let _op = file.op.lock().await;
         self.stage(inode, file, size == 0).await?;
-        let mut state = file.state.lock();
-        state.drop_capabilities();
-        set_len(staged(&mut state)?, size)
+        {
+            let mut state = file.state.lock();
+            state.drop_capabilities();
+            set_len(staged(&mut state)?, size)?;
+        }
+        self.note(inode);
+        Ok(())
     }
 
     /// Keeps what was written (`FUSE_FLUSH`, sent by every close): in the bucket, or in the journal.

@@ -47,10 +47,13 @@ impl Vfs {
         let name = kept(name)?;
         self.change_xattrs(ino, |posix, xattrs| {
             match (mode, xattrs.value(name)) {
-                (XattrMode::Create, Some(_)) => return Err(Error::Exists),
+                (XattrMode::Create, Some(there)) if !(self.may_be_done() && there == value) => {
+                    return Err(Error::Exists);
+                }
                 (XattrMode::Replace, None) => return Err(Error::NoAttribute),
                 (XattrMode::Any | XattrMode::Create | XattrMode::Replace, _) => {}
             }
+            self.intend();
             if name == acl::ACCESS {
                 acl::set_access(posix, xattrs, value)?;
                 // As chmod does for who is not in the group.
@@ -71,7 +74,12 @@ impl Vfs {
         self.change_xattrs(ino, |_, xattrs| {
             // A file without a list has the one that its mode says: there is nothing to miss.
             let list = name == acl::ACCESS || name == acl::DEFAULT;
-            if xattrs.remove(name) || list { Ok(()) } else { Err(Error::NoAttribute) }
+            if xattrs.remove(name) || list || self.may_be_done() {
+                self.intend();
+                Ok(())
+            } else {
+                Err(Error::NoAttribute)
+            }
         })
         .await
     }

@@ -1,13 +1,13 @@
 //! Requests on open directories.
 
-use super::super::answer::{Patience, guarded};
-use super::super::decode::directory;
+use super::super::answer::Patience;
+use super::super::decode::{call, directory};
 use super::super::{Adapter, errno, file_attr};
 use crate::inode::Ino;
-use crate::vfs::{DirEntry, EntryKind, Lookups};
+use crate::vfs::{Call, DirEntry, EntryKind, Lookups};
 use fuser::{
     Errno, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyOpen,
+    ReplyEmpty, ReplyOpen, Request,
 };
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -71,14 +71,14 @@ impl Entries for ReplyDirectoryPlus {
     }
 }
 
-pub(super) fn open(fs: &Adapter, ino: INodeNo, reply: ReplyOpen) {
-    match guarded(|| fs.vfs.opendir(Ino(ino.0))) {
+pub(super) fn open(fs: &Adapter, call: Call, ino: INodeNo, reply: ReplyOpen) {
+    match fs.run_now(call, || fs.vfs.opendir(Ino(ino.0))) {
         Ok(fh) => reply.opened(FileHandle(fh), FopenFlags::empty()),
         Err(error) => reply.error(errno("opendir", &error)),
     }
 }
 
-pub(super) fn read<R: Entries>(fs: &Adapter, fh: FileHandle, offset: u64, reply: R) {
+pub(super) fn read<R: Entries>(fs: &Adapter, request: &Request, fh: FileHandle, offset: u64, reply: R) {
     let (vfs, reply) = (Arc::clone(&fs.vfs), Arc::new(Mutex::new(Some(reply))));
     let entries = Arc::clone(&reply);
     let work = async move {
@@ -86,7 +86,7 @@ pub(super) fn read<R: Entries>(fs: &Adapter, fh: FileHandle, offset: u64, reply:
         let add = |entry: DirEntry<'_>| entries.lock().as_mut().is_none_or(|reply| reply.add(entry));
         vfs.readdir(fh.0, offset, R::LOOKUPS, add).await
     };
-    fs.run(Patience::Bounded, work, move |result| {
+    fs.run(call(request, R::OP), Patience::Bounded, work, move |result| {
         let Some(reply) = reply.lock().take() else { return };
         match result {
             Ok(()) => reply.ok(),
@@ -96,13 +96,13 @@ pub(super) fn read<R: Entries>(fs: &Adapter, fh: FileHandle, offset: u64, reply:
 }
 
 /// Changes of a directory are in the bucket before they are answered; files in it may wait for their upload.
-pub(super) fn sync(fs: &Adapter, ino: INodeNo, reply: ReplyEmpty) {
+pub(super) fn sync(fs: &Adapter, call: Call, ino: INodeNo, reply: ReplyEmpty) {
     let vfs = Arc::clone(&fs.vfs);
-    fs.run_empty(Patience::Unbounded, async move { vfs.fsyncdir(Ino(ino.0)).await }, "fsyncdir", reply);
+    fs.run_empty(call, Patience::Unbounded, async move { vfs.fsyncdir(Ino(ino.0)).await }, reply);
 }
 
-pub(super) fn release(fs: &Adapter, fh: FileHandle, reply: ReplyEmpty) {
-    match guarded(|| fs.vfs.releasedir(fh.0)) {
+pub(super) fn release(fs: &Adapter, call: Call, fh: FileHandle, reply: ReplyEmpty) {
+    match fs.run_now(call, || fs.vfs.releasedir(fh.0)) {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(errno("releasedir", &error)),
     }

@@ -1,12 +1,14 @@
 //! Requests on open files.
 
+#![expect(unsafe_code, reason = "the library wants a promise for each backing id that it did not make")]
+
 use super::super::answer::{Patience, guarded};
-use super::super::decode::{allocate, caller, is_sync, open_flags};
-use super::super::passthrough::{Reply, reply_open, serve};
+use super::super::decode::{allocate, call, caller, is_sync, open_flags};
+use super::super::passthrough::{Reply, serve};
 use super::super::{Adapter, errno, file_attr};
 use crate::error::Error;
 use crate::inode::Ino;
-use crate::vfs::Seek;
+use crate::vfs::{Call, Seek};
 use fuser::{
     FileHandle, Generation, INodeNo, OpenFlags, ReplyCreate, ReplyData, ReplyEmpty, ReplyLseek, ReplyOpen,
     ReplyWrite, Request, WriteFlags,
@@ -21,14 +23,25 @@ thread_local! {
 }
 
 pub(super) fn open(fs: &Adapter, request: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-    let (vfs, flags, passthrough) =
-        (Arc::clone(&fs.vfs), open_flags(request, flags.0), fs.wants_passthrough());
-    let (backings, enabled, again) =
-        (Arc::clone(&fs.backings), Arc::clone(&fs.passthrough), Arc::clone(&fs.vfs));
+    let (flags, passthrough, this) = (open_flags(request, flags.0), fs.wants_passthrough(), fs.clone());
+    let vfs = Arc::clone(&fs.vfs);
     let work = async move { vfs.open(Ino(ino.0), flags, passthrough).await };
-    fs.run(Patience::Unbounded, work, move |result| match result {
-        Ok(opened) => reply_open(&again, &backings, &enabled, ino.0, opened, reply),
-        Err(error) => reply.error(errno("open", &error)),
+    fs.run(call(request, "open"), Patience::Unbounded, work, move |result| {
+        let served = result.and_then(|opened| {
+            let fh = FileHandle(opened.fh);
+            Ok((fh, serve(&this, ino.0, opened, |file| reply.open_backing(file))?))
+        });
+        match served {
+            Ok((fh, Reply::Passthrough(id, flags))) => {
+                // SAFETY: the id is of this connection and stays open while the handle counts in `Backings`;
+                // `into_raw` gives it back unclosed.
+                let id = unsafe { reply.wrap_backing(id) };
+                reply.opened_passthrough(fh, flags, &id);
+                id.into_raw();
+            }
+            Ok((fh, Reply::Flags(flags))) => reply.opened(fh, flags),
+            Err(error) => reply.error(errno("open", &error)),
+        }
     });
 }
 
@@ -41,20 +54,20 @@ pub(super) fn create(
     reply: ReplyCreate,
 ) {
     let (vfs, name, caller) = (Arc::clone(&fs.vfs), name.to_owned(), caller(request, umask));
-    let (flags, passthrough) = (open_flags(request, flags), fs.wants_passthrough());
-    let (backings, enabled, again) =
-        (Arc::clone(&fs.backings), Arc::clone(&fs.passthrough), Arc::clone(&fs.vfs));
+    let (flags, passthrough, this) = (open_flags(request, flags), fs.wants_passthrough(), fs.clone());
     let work = async move { vfs.create(Ino(parent.0), &name, mode, caller, flags, passthrough).await };
-    fs.run(Patience::Bounded, work, move |result| {
+    fs.run(call(request, "create"), Patience::Bounded, work, move |result| {
         let (entry, opened) = match result {
             Ok(made) => made,
             Err(error) => return reply.error(errno("create", &error)),
         };
         let (attr, fh) = (file_attr(&entry.attr), FileHandle(opened.fh));
-        let register = |file: &std::fs::File| reply.open_backing(file);
-        match serve(&again, &backings, &enabled, attr.ino.0, opened, register) {
+        match serve(&this, attr.ino.0, opened, |file| reply.open_backing(file)) {
             Ok(Reply::Passthrough(id, flags)) => {
+                // SAFETY: as for `open`.
+                let id = unsafe { reply.wrap_backing(id) };
                 reply.created_passthrough(&entry.ttl, &attr, Generation(0), fh, flags, &id);
+                id.into_raw();
             }
             Ok(Reply::Flags(flags)) => reply.created(&entry.ttl, &attr, Generation(0), fh, flags),
             Err(error) => reply.error(errno("create", &error)),
@@ -62,7 +75,7 @@ pub(super) fn create(
     });
 }
 
-pub(super) fn read(fs: &Adapter, fh: FileHandle, offset: u64, size: u32, reply: ReplyData) {
+pub(super) fn read(fs: &Adapter, call: Call, fh: FileHandle, (offset, size): (u64, u32), reply: ReplyData) {
     let _context = fs.runtime.enter();
     let length = size as usize;
     BUFFER.with_borrow_mut(|buffer| {
@@ -75,7 +88,7 @@ pub(super) fn read(fs: &Adapter, fh: FileHandle, offset: u64, size: u32, reply: 
             Ok(None) => {
                 let vfs = Arc::clone(&fs.vfs);
                 let work = async move { vfs.read(fh.0, offset, length).await };
-                fs.run(Patience::Bounded, work, move |result| match result {
+                fs.run(call, Patience::Bounded, work, move |result| match result {
                     Ok(bytes) => reply.data(&bytes),
                     Err(error) => reply.error(errno("read", &error)),
                 });
@@ -86,6 +99,7 @@ pub(super) fn read(fs: &Adapter, fh: FileHandle, offset: u64, size: u32, reply: 
 
 pub(super) fn write(
     fs: &Adapter,
+    call: Call,
     fh: FileHandle,
     (offset, data): (u64, &[u8]),
     (flags, open_flags): (WriteFlags, OpenFlags),
@@ -98,10 +112,11 @@ pub(super) fn write(
         }
         fs.vfs.write(fh.0, offset, data)
     };
-    match guarded(write) {
+    match fs.run_now(call, write) {
         Ok(()) if is_sync(open_flags.0) => {
             let vfs = Arc::clone(&fs.vfs);
-            fs.run(Patience::Unbounded, async move { vfs.fsync(fh.0).await }, move |result| match result {
+            let flush = async move { vfs.fsync(fh.0).await };
+            fs.run(call, Patience::Unbounded, flush, move |result| match result {
                 Ok(()) => reply.written(written),
                 Err(error) => reply.error(errno("write", &error)),
             });
@@ -112,39 +127,38 @@ pub(super) fn write(
 }
 
 /// Every close of a descriptor.
-pub(super) fn flush(fs: &Adapter, fh: FileHandle, reply: ReplyEmpty) {
+pub(super) fn flush(fs: &Adapter, call: Call, fh: FileHandle, reply: ReplyEmpty) {
     let vfs = Arc::clone(&fs.vfs);
-    fs.run_empty(Patience::Unbounded, async move { vfs.flush(fh.0).await }, "flush", reply);
+    fs.run_empty(call, Patience::Unbounded, async move { vfs.flush(fh.0).await }, reply);
 }
 
 /// The bucket has the file when it is answered.
-pub(super) fn fsync(fs: &Adapter, fh: FileHandle, reply: ReplyEmpty) {
+pub(super) fn fsync(fs: &Adapter, call: Call, fh: FileHandle, reply: ReplyEmpty) {
     let vfs = Arc::clone(&fs.vfs);
-    fs.run_empty(Patience::Unbounded, async move { vfs.fsync(fh.0).await }, "fsync", reply);
+    fs.run_empty(call, Patience::Unbounded, async move { vfs.fsync(fh.0).await }, reply);
 }
 
-pub(super) fn release(fs: &Adapter, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
+pub(super) fn release(fs: &Adapter, call: Call, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
     fs.backings.release(ino.0, fh.0);
     let vfs = Arc::clone(&fs.vfs);
-    fs.run_empty(Patience::Unbounded, async move { vfs.release(fh.0).await }, "release", reply);
+    fs.run_empty(call, Patience::Unbounded, async move { vfs.release(fh.0).await }, reply);
 }
 
 pub(super) fn fallocate(
     fs: &Adapter,
+    call: Call,
     fh: FileHandle,
-    offset: u64,
-    length: u64,
-    mode: i32,
+    (offset, length, mode): (u64, u64, i32),
     reply: ReplyEmpty,
 ) {
-    match guarded(|| fs.vfs.fallocate(fh.0, offset, length, allocate(mode)?)) {
+    match fs.run_now(call, || fs.vfs.fallocate(fh.0, offset, length, allocate(mode)?)) {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(errno("fallocate", &error)),
     }
 }
 
-pub(super) fn lseek(fs: &Adapter, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-    let found = guarded(|| {
+pub(super) fn lseek(fs: &Adapter, call: Call, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+    let found = fs.run_now(call, || {
         let offset = u64::try_from(offset).map_err(|_negative| Error::NoSuchOffset)?;
         match whence {
             libc::SEEK_DATA => fs.vfs.seek(fh.0, offset, Seek::Data),
@@ -160,6 +174,7 @@ pub(super) fn lseek(fs: &Adapter, fh: FileHandle, offset: i64, whence: i32, repl
 
 pub(super) fn copy_file_range(
     fs: &Adapter,
+    call: Call,
     from: (FileHandle, u64),
     to: (FileHandle, u64),
     length: u64,
@@ -167,7 +182,7 @@ pub(super) fn copy_file_range(
 ) {
     let vfs = Arc::clone(&fs.vfs);
     let work = async move { vfs.copy_file_range((from.0.0, from.1), (to.0.0, to.1), length).await };
-    fs.run(Patience::Unbounded, work, move |result| match result {
+    fs.run(call, Patience::Unbounded, work, move |result| match result {
         Ok(copied) => reply.written(copied),
         Err(error) => reply.error(errno("copy_file_range", &error)),
     });

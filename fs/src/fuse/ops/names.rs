@@ -1,25 +1,25 @@
 //! Requests on names: what stands in a directory under which name.
 
-use super::super::decode::rename_mode;
+use super::super::decode::{call, caller, rename_mode};
 use super::super::{Adapter, answer::Patience, errno};
 use crate::error::Error;
 use crate::inode::Ino;
 use crate::meta::Kind;
-use crate::vfs::Caller;
-use fuser::{INodeNo, RenameFlags, ReplyData, ReplyEmpty, ReplyEntry};
+use crate::vfs::Call;
+use fuser::{INodeNo, RenameFlags, ReplyData, ReplyEmpty, ReplyEntry, Request};
 use std::ffi::OsStr;
 use std::path::Path;
 use std::sync::Arc;
 
-pub(super) fn lookup(fs: &Adapter, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+pub(super) fn lookup(fs: &Adapter, call: Call, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
     let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
-    fs.run_entry(async move { vfs.lookup(Ino(parent.0), &name).await }, "lookup", reply);
+    fs.run_entry(call, async move { vfs.lookup(Ino(parent.0), &name).await }, reply);
 }
 
-pub(super) fn readlink(fs: &Adapter, ino: INodeNo, reply: ReplyData) {
+pub(super) fn readlink(fs: &Adapter, call: Call, ino: INodeNo, reply: ReplyData) {
     let vfs = Arc::clone(&fs.vfs);
     let work = async move { vfs.readlink(Ino(ino.0)).await };
-    fs.run(Patience::Bounded, work, move |result| match result {
+    fs.run(call, Patience::Bounded, work, move |result| match result {
         Ok(target) => reply.data(&target),
         Err(error) => reply.error(errno("readlink", &error)),
     });
@@ -27,58 +27,62 @@ pub(super) fn readlink(fs: &Adapter, ino: INodeNo, reply: ReplyData) {
 
 pub(super) fn mknod(
     fs: &Adapter,
-    caller: Caller,
+    (request, umask): (&Request, u32),
     (parent, name): (INodeNo, &OsStr),
     mode: u32,
     rdev: u32,
     reply: ReplyEntry,
 ) {
+    let caller = caller(request, umask);
     let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
     let work = async move {
         let kind = Kind::of_mode(mode, rdev).ok_or(Error::Invalid("no such kind of file"))?;
         vfs.mknod(Ino(parent.0), &name, kind, mode, caller).await
     };
-    fs.run_entry(work, "mknod", reply);
+    fs.run_entry(call(request, "mknod"), work, reply);
 }
 
 pub(super) fn mkdir(
     fs: &Adapter,
-    caller: Caller,
+    (request, umask): (&Request, u32),
     (parent, name): (INodeNo, &OsStr),
     mode: u32,
     reply: ReplyEntry,
 ) {
+    let caller = caller(request, umask);
     let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
-    fs.run_entry(async move { vfs.mkdir(Ino(parent.0), &name, mode, caller).await }, "mkdir", reply);
+    let work = async move { vfs.mkdir(Ino(parent.0), &name, mode, caller).await };
+    fs.run_entry(call(request, "mkdir"), work, reply);
 }
 
 pub(super) fn symlink(
     fs: &Adapter,
-    caller: Caller,
+    request: &Request,
     (parent, name): (INodeNo, &OsStr),
     target: &Path,
     reply: ReplyEntry,
 ) {
     let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
-    let target = target.as_os_str().to_owned();
+    let (target, caller) = (target.as_os_str().to_owned(), caller(request, 0));
     let work = async move { vfs.symlink(Ino(parent.0), &name, &target, caller).await };
-    fs.run_entry(work, "symlink", reply);
+    fs.run_entry(call(request, "symlink"), work, reply);
 }
 
-pub(super) fn unlink(fs: &Adapter, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+pub(super) fn unlink(fs: &Adapter, call: Call, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
     let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
     let work = async move { vfs.unlink(Ino(parent.0), &name).await };
-    fs.run_empty(Patience::Unbounded, work, "unlink", reply);
+    fs.run_empty(call, Patience::Unbounded, work, reply);
 }
 
-pub(super) fn rmdir(fs: &Adapter, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+pub(super) fn rmdir(fs: &Adapter, call: Call, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
     let (vfs, name) = (Arc::clone(&fs.vfs), name.to_owned());
     let work = async move { vfs.rmdir(Ino(parent.0), &name).await };
-    fs.run_empty(Patience::Bounded, work, "rmdir", reply);
+    fs.run_empty(call, Patience::Bounded, work, reply);
 }
 
 pub(super) fn rename(
     fs: &Adapter,
+    call: Call,
     (parent, name): (INodeNo, &OsStr),
     (new_parent, new_name): (INodeNo, &OsStr),
     flags: RenameFlags,
@@ -88,5 +92,5 @@ pub(super) fn rename(
     let work = async move {
         vfs.rename((Ino(parent.0), &name), (Ino(new_parent.0), &new_name), rename_mode(flags)?).await
     };
-    fs.run_empty(Patience::Unbounded, work, "rename", reply);
+    fs.run_empty(call, Patience::Unbounded, work, reply);
 }

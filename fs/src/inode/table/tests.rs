@@ -20,7 +20,7 @@ fn place(parent: Ino, text: &str) -> Place {
 }
 
 fn table() -> Table {
-    Table::new(Prefix::parse("base").expect("a plain prefix"), directory(Ino::ROOT))
+    Table::new(Prefix::parse("base").expect("a plain prefix"), directory(Ino::ROOT), SessionLog::none())
 }
 
 #[test]

@@ -57,7 +57,8 @@ fn mount(dir: &Path) -> SessionHandle {
         read_only: false,
         no_exec: true,
     };
-    session::start(&request, Empty).expect("this machine has /dev/fuse and the right to mount")
+    session::start(&request, Empty, &session::DeviceSlot::default())
+        .expect("this machine has /dev/fuse and the right to mount")
 }
 
 fn temp_dir() -> (tempfile::TempDir, std::path::PathBuf) {

@@ -1,0 +1,91 @@
+//! Takes a running connection over from a worker that is dead.
+//!
+//! The library begins every session with the kernel's INIT, which comes once for a connection. So it gets one from
+//! a socket of our own, and its descriptor is exchanged for the device before the first request is read. Then the
+//! kernel is asked to send what the dead worker had read and not answered once more (`FUSE_NOTIFY_RESEND`, since
+//! Linux 6.9).
+
+#![expect(unsafe_code, reason = "dup2 over a descriptor that the library owns, and an ioctl of FUSE")]
+
+use super::SessionError;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, OnceLock};
+
+/// The kernel's device, known once there is a mount. Cloning shares it.
+#[derive(Debug, Clone, Default)]
+pub struct DeviceSlot(Arc<OnceLock<OwnedFd>>);
+
+impl DeviceSlot {
+    /// Keeps a copy of the device.
+    pub fn fill(&self, device: &OwnedFd) -> io::Result<()> {
+        // A second one would be the same connection.
+        let _ = self.0.set(device.try_clone()?);
+        Ok(())
+    }
+
+    /// Lets the kernel close a backing file (`FUSE_DEV_IOC_BACKING_CLOSE`).
+    pub(in crate::fuse) fn close_backing(&self, id: u32) -> io::Result<()> {
+        const CLOSE: rustix::ioctl::Opcode = rustix::ioctl::opcode::write::<u32>(229, 2);
+        let Some(device) = self.0.get() else { return Ok(()) };
+        // SAFETY: the request takes a pointer to one u32, which `Setter` passes, and writes nothing.
+        unsafe { rustix::ioctl::ioctl(device, rustix::ioctl::Setter::<CLOSE, u32>::new(id)) }?;
+        Ok(())
+    }
+}
+
+/// A session on `device` that skips the INIT, and whether requests under way are sent once more.
+pub(super) fn session<A: fuser::Filesystem>(
+    device: BorrowedFd<'_>,
+    adapter: A,
+    config: fuser::Config,
+) -> Result<(fuser::Session<A>, bool), SessionError> {
+    let handshake = |error: rustix::io::Errno| SessionError::Handshake(error.into());
+    let (theirs, ours) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(handshake)?;
+    rustix::io::write(&ours, &init_request()).map_err(handshake)?;
+    let session = fuser::Session::from_fd(adapter, theirs, fuser::SessionACL::All, config)
+        .map_err(SessionError::Handshake)?;
+    let target = session.as_fd().as_raw_fd();
+    // SAFETY: both descriptors are open. The session owns the target before and after: only what it stands for
+    // changes, and nobody reads from it yet.
+    if unsafe { libc::dup3(device.as_raw_fd(), target, libc::O_CLOEXEC) } != target {
+        return Err(SessionError::Handshake(io::Error::last_os_error()));
+    }
+    match rustix::io::write(device, &resend_notice()) {
+        Ok(_) => Ok((session, true)),
+        // It was unmounted meanwhile: the session ends at its first read.
+        Err(rustix::io::Errno::NODEV | rustix::io::Errno::CONNABORTED) => Ok((session, true)),
+        Err(errno) => {
+            tracing::warn!(%errno, "this kernel cannot send requests again (Linux 6.9 can)");
+            Ok((session, false))
+        }
+    }
+}
+
+/// `fuse_in_header` and `fuse_init_in` of a kernel that offers everything; what was agreed stands in the log.
+fn init_request() -> Vec<u8> {
+    const LENGTH: u32 = 40 + 64;
+    const INIT: u32 = 26;
+    const VERSION: [u32; 2] = [7, 41];
+    let mut request = Vec::with_capacity(LENGTH as usize);
+    let mut words = |words: &[u32]| words.iter().for_each(|word| request.extend(word.to_ne_bytes()));
+    words(&[LENGTH, INIT]);
+    // unique, nodeid, uid, gid, pid, padding
+    words(&[2, 0, 0, 0, 0, 0, 0, 0]);
+    // version, read-ahead, flags, more flags, unused
+    words(&VERSION);
+    words(&[128 << 10, u32::MAX, u32::MAX]);
+    words(&[0; 11]);
+    request
+}
+
+/// `fuse_out_header` of a notice: no number, and the code in the place of the error.
+fn resend_notice() -> [u8; 16] {
+    const RESEND: u32 = 7;
+    let mut notice = [0; 16];
+    notice[..4].copy_from_slice(&16_u32.to_ne_bytes());
+    notice[4..8].copy_from_slice(&RESEND.to_ne_bytes());
+    notice
+}

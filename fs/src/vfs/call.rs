@@ -1,0 +1,107 @@
+//! The request that is being worked on. If the worker before this one was killed, the kernel sends what it had not
+//! answered once more; such a request may have been done already, wholly or in part.
+
+use super::handle::FileHandle;
+use super::{Opened, Serve, Vfs};
+use crate::inode::Serving;
+use crate::session_log::{How, Record, State};
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::sync::Arc;
+
+/// A request of the kernel.
+#[derive(Debug, Clone, Copy)]
+pub struct Call {
+    /// Its name.
+    pub op: &'static str,
+    /// Its number, never used twice while the mount lives.
+    pub unique: u64,
+    /// An earlier worker has had it.
+    pub resent: bool,
+}
+
+tokio::task_local! {
+    static CURRENT: Call;
+}
+
+impl Call {
+    /// Works on the request.
+    pub async fn during<T>(self, work: impl Future<Output = T>) -> T {
+        CURRENT.scope(self, work).await
+    }
+
+    /// The same without waiting.
+    pub fn during_now<T>(self, work: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(self, work)
+    }
+}
+
+fn current() -> Option<Call> {
+    CURRENT.try_with(|call| *call).ok()
+}
+
+/// What earlier workers had begun.
+#[derive(Debug, Default)]
+pub(super) struct Earlier {
+    intents: HashSet<u64>,
+    opened: HashMap<u64, (u64, How)>,
+}
+
+impl Earlier {
+    pub(super) fn of(state: &State) -> Self {
+        let opened = state.handles.iter().map(|(fh, handle)| (handle.unique, (*fh, handle.how)));
+        Self { intents: state.intents(), opened: opened.collect() }
+    }
+}
+
+impl Vfs {
+    /// Whether the kernel has sent this request before.
+    pub(super) fn is_resent(&self) -> bool {
+        current().is_some_and(|call| call.resent)
+    }
+
+    /// Whether an earlier worker had begun to change the bucket for this request: what it asks for may be done.
+    pub(super) fn may_be_done(&self) -> bool {
+        let begun =
+            |call: Call| self.earlier.get().is_some_and(|earlier| earlier.intents.contains(&call.unique));
+        current().is_some_and(|call| call.resent && begun(call))
+    }
+
+    /// Notes that this request has passed its checks and is about to change the bucket.
+    pub(super) fn intend(&self) {
+        if let Some(Call { unique, .. }) = current() {
+            self.log.note(|| Record::Intent { unique });
+            self.log.flush();
+        }
+    }
+
+    /// Notes a handle as the answer to this request.
+    pub(super) fn note_opened(&self, fh: u64, ino: u64, how: How) {
+        let unique = current().map_or(0, |call| call.unique);
+        self.log.note(|| Record::Opened { fh, unique, ino, how });
+    }
+
+    /// The handle that an earlier worker has opened for this request.
+    pub(super) fn handle_opened_earlier(&self) -> Option<(u64, How)> {
+        let call = current().filter(|call| call.resent)?;
+        self.earlier.get()?.opened.get(&call.unique).copied()
+    }
+
+    /// The file that an earlier worker has opened for this request.
+    pub(super) fn opened_earlier(&self) -> Option<(Arc<FileHandle>, Opened)> {
+        let (fh, How::File { passthrough, direct, sync, .. }) = self.handle_opened_earlier()? else {
+            return None;
+        };
+        let handle = self.file_handle(fh).ok()?;
+        let backing = match &handle.inode.file()?.state.lock().serving {
+            Serving::Passthrough { file, .. } if passthrough => Some(Arc::clone(file)),
+            Serving::Passthrough { .. } | Serving::Cached { .. } | Serving::Idle => None,
+        };
+        let serve = match backing {
+            Some(file) => Serve::Passthrough(file),
+            None if direct => Serve::Direct,
+            None => Serve::Cached { keep_pages: false },
+        };
+        Some((handle, Opened { fh, serve, sync }))
+    }
+}

@@ -1,0 +1,206 @@
+//! Takes a mount over from a worker that was killed: inodes, handles and staged files as the session log has them.
+//!
+//! Invariant: what the kernel was told stays true. What can be asked for again is not kept: a restored inode
+//! without local changes believes nothing older than itself, and its first use asks the store.
+
+use super::Vfs;
+use super::call::Earlier;
+use super::handle::{DirHandle, FileHandle, Handle};
+use super::readdir::DirStream;
+use crate::clock;
+use crate::error::{Error, Result};
+use crate::inode::{
+    Committed, Content, Directory, File, FileState, Handles, Ino, Inode, Marker, Node, Overlay, Place,
+    RemoteFile, Serving, Stage,
+};
+use crate::journal::{Entry, StagedFile, State as Journaled};
+use crate::name::Name;
+use crate::session_log::{
+    ContentRecord, FileRecord, HandleState, How, InodeState, NodeRecord, OverlayRecord, StagedRecord, State,
+};
+use crate::store::{Headers, Version};
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use tarn_cache::{Access, Object, ObjectId};
+
+/// What the handles of one inode are.
+#[derive(Debug, Default, Clone, Copy)]
+struct Use {
+    handles: Handles,
+    cached: u32,
+    passthrough: u32,
+}
+
+impl Vfs {
+    /// Becomes what `state` says. Called once, before the first request.
+    pub fn restore(self: &Arc<Self>, state: &State) -> Result<()> {
+        let mut uses: HashMap<u64, Use> = HashMap::new();
+        for handle in state.handles.values() {
+            uses.entry(handle.ino).or_default().count(handle.how);
+        }
+        for (ino, inode) in &state.inodes {
+            self.restore_inode(Ino(*ino), inode, uses.get(ino).copied().unwrap_or_default())?;
+        }
+        for (fh, handle) in &state.handles {
+            self.restore_handle(*fh, handle)?;
+        }
+        self.table.restore_numbers(state.last_ino);
+        self.handles.restore_numbers(state.last_fh);
+        self.earlier.set(Earlier::of(state)).map_err(|_| Error::Internal("a mount is restored once"))?;
+        for inode in self.table.all() {
+            if let Some(file) = inode.file()
+                && let Content::Staged(stage) = &file.state.lock().content
+            {
+                stage.file.staged.keep(stage.file.record().state == Journaled::Closed);
+            }
+            // Its last writer is gone, and with the killed worker whoever watched what it had mapped.
+            let staged =
+                |state: &FileState| matches!(state.content, Content::Staged(_)) && state.handles.writers == 0;
+            if inode.file().is_some_and(|file| staged(&file.state.lock())) {
+                self.watch_mapping(&inode);
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_inode(&self, ino: Ino, state: &InodeState, used: Use) -> Result<()> {
+        let place = match &state.place {
+            Some(place) => {
+                let name = Name::parse(OsStr::from_bytes(&place.name))?;
+                Some(Place { parent: Ino(place.parent), name })
+            }
+            None => None,
+        };
+        let node = match &state.node {
+            NodeRecord::Directory { touched } => {
+                let posix = self.options.defaults.directory(clock::now());
+                let directory = Directory::new(posix, Headers::default(), Marker::Unknown, clock::instant());
+                if let Some(at) = touched {
+                    directory.state.lock().touch(at.0);
+                }
+                Node::Directory(Box::new(directory))
+            }
+            NodeRecord::File(file) => Node::File(Box::new(File::new(self.restore_file(ino, file, used)?))),
+        };
+        self.table.restore(Arc::new(Inode { ino, node }), place, state.lookups);
+        Ok(())
+    }
+
+    fn restore_file(&self, ino: Ino, record: &FileRecord, used: Use) -> Result<FileState> {
+        let (content, headers, posix_changed) = match &record.content {
+            ContentRecord::Remote { version, object } => {
+                let remote = RemoteFile::new(version.clone().into());
+                if !used.handles.none() {
+                    *remote.object.lock() = self.restore_object(object.as_deref(), &remote.version)?;
+                }
+                (Content::Remote(Arc::new(remote)), Headers::default(), false)
+            }
+            ContentRecord::Staged(staged) => self.restore_staged(ino, staged)?,
+        };
+        let described = matches!(content, Content::Staged(_));
+        let mut state = FileState::new(record.posix, headers, content, described);
+        state.doubted = Some(state.checked);
+        state.posix_changed = posix_changed;
+        state.superseded = record.superseded;
+        state.handles = used.handles;
+        state.serving = match used {
+            Use { passthrough: 0, cached: 0, .. } => Serving::Idle,
+            Use { passthrough: 0, cached, .. } => Serving::Cached { handles: cached },
+            Use { passthrough, .. } => {
+                Serving::Passthrough { handles: passthrough, file: Arc::new(passed_file(&state.content)?) }
+            }
+        };
+        Ok(state)
+    }
+
+    fn restore_object(&self, key: Option<&str>, version: &Version) -> Result<Option<Arc<Object>>> {
+        let Some(key) = key else { return Ok(None) };
+        let id = ObjectId::new(self.bucket.clone(), key, version.etag.as_str(), version.size);
+        Ok(Some(self.cache.object(&id)?))
+    }
+
+    fn restore_staged(&self, ino: Ino, record: &StagedRecord) -> Result<(Content, Headers, bool)> {
+        let base: Option<Version> = record.base.clone().map(Into::into);
+        let orphan = self.cache.orphan(&record.name)?;
+        let journaled = orphan.as_ref().and_then(|orphan| orphan.label().and_then(Entry::read));
+        let (Some(orphan), Some(Entry::File(journaled))) = (orphan, journaled) else {
+            // The worker was killed between the rename into the clean store and its record of it.
+            if record.committed.is_none() {
+                tracing::error!(
+                    ino = ino.0,
+                    staged = record.name,
+                    "a staged file is gone; its changes are lost"
+                );
+            }
+            let lost = || Version {
+                etag: crate::store::ETag::new(""),
+                size: 0,
+                last_modified: clock::now(),
+                version_id: None,
+            };
+            let version = base.unwrap_or_else(lost);
+            return Ok((Content::Remote(Arc::new(RemoteFile::new(version))), Headers::default(), false));
+        };
+        let file = StagedFile::new(orphan.adopt()?, self.bucket.clone(), *journaled);
+        // It stays on disk if this worker gets no further than this.
+        file.staged.keep(true);
+        let overlay = record.overlay.as_ref().map(|overlay| self.restore_overlay(overlay)).transpose()?;
+        let dirty = overlay.as_ref().is_some_and(|overlay| !overlay.dirty.is_empty());
+        let committed = record.committed.filter(|_| !dirty).map(|committed| Committed {
+            stamp: committed.stamp,
+            writes: 0,
+            crc64nvme: committed.crc64nvme,
+            crcs: None,
+        });
+        let stage = Stage { file: Arc::new(file), base, committed, overlay, writes: 0, copied: None };
+        Ok((Content::Staged(Box::new(stage)), record.headers.clone(), record.posix_changed))
+    }
+
+    fn restore_overlay(&self, record: &OverlayRecord) -> Result<Overlay> {
+        let base = RemoteFile::new(record.base.clone().into());
+        *base.object.lock() = self.restore_object(record.object.as_deref(), &base.version)?;
+        Ok(Overlay { dirty: record.dirty.clone(), base: Arc::new(base), base_len: record.base_len })
+    }
+
+    fn restore_handle(&self, fh: u64, state: &HandleState) -> Result<()> {
+        // An open that was never answered may have outlived its inode.
+        let Ok(inode) = self.table.inode(Ino(state.ino)) else { return Ok(()) };
+        self.table.pin(inode.ino);
+        let handle = match state.how {
+            How::Directory => {
+                let shown = DirStream::resumed(&state.shown);
+                Handle::Directory(Arc::new(DirHandle { inode, stream: tokio::sync::Mutex::new(shown) }))
+            }
+            How::File { writes, passthrough, .. } => {
+                Handle::File(Arc::new(FileHandle { inode, writes, passthrough }))
+            }
+        };
+        self.replace_handle(fh, handle);
+        Ok(())
+    }
+}
+
+impl Use {
+    fn count(&mut self, how: How) {
+        let How::File { writes, passthrough, .. } = how else { return };
+        *(if writes { &mut self.handles.writers } else { &mut self.handles.readers }) += 1;
+        *(if passthrough { &mut self.passthrough } else { &mut self.cached }) += 1;
+    }
+}
+
+/// The file that the kernel passes an inode through to. It has it by its id, which stays; this one stands for it, and
+/// need not be the same if the local copy has gone since.
+fn passed_file(content: &Content) -> Result<std::fs::File> {
+    let found = match content {
+        Content::Staged(stage) => stage.file.staged.reopen(Access::Read).ok(),
+        Content::Remote(remote) => {
+            remote.object.lock().as_ref().and_then(|object| object.open_whole(Access::Read).ok())
+        }
+    };
+    match found {
+        Some(file) => Ok(file),
+        None => Ok(std::fs::File::open("/dev/null")?),
+    }
+}
