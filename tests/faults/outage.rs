@@ -2,6 +2,7 @@
 
 use crate::load::close;
 use crate::results;
+use rustix::process::{Signal, kill_process};
 use std::fs::{self, File};
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use tarn_tests::{behaviours, data};
 pub(crate) const TARN: &[Behaviour] = behaviours!(
     On::Tarn,
     files_closed_during_an_outage_arrive_after_it,
+    files_closed_during_an_outage_arrive_though_the_worker_is_killed,
     a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads,
     a_close_that_waits_for_the_bucket_fails_during_an_outage_and_loses_nothing,
 );
@@ -76,6 +78,23 @@ fn files_closed_during_an_outage_arrive_after_it(subject: &Subject<'_>) {
         mount.unmount().unwrap();
     });
     results::record("server away, then back", subject.mode(), "async", (1, 9), started.elapsed());
+}
+
+fn files_closed_during_an_outage_arrive_though_the_worker_is_killed(subject: &Subject<'_>) {
+    let started = Instant::now();
+    through(subject, "async", |proxy, plan| {
+        let mount = plan.mount().unwrap();
+        know_that_nothing_is_there(subject);
+        proxy.cut(true);
+        write(subject, "f", &data::bytes(1, 50_000)).unwrap();
+        kill_process(mount.worker().unwrap().unwrap(), Signal::KILL).unwrap();
+        assert!(fs::read(subject.path("f")).unwrap() == data::bytes(1, 50_000), "the next worker has it");
+        proxy.cut(false);
+        let there = || Ok((subject.bucket().keys()? == ["f"]).then_some(()));
+        eventually(PATIENCE, "the file is in the bucket without anybody asking for it", there).unwrap();
+        mount.unmount().unwrap();
+    });
+    results::record("server away, worker killed", subject.mode(), "async", (1, 1), started.elapsed());
 }
 
 fn a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads(subject: &Subject<'_>) {

@@ -21,10 +21,14 @@ pub enum Guard {
 }
 
 impl Guard {
+    /// What an earlier mount found.
+    pub fn noted(cache: &Cache, bucket: &BucketId) -> Option<Self> {
+        cache.note(bucket, TOPIC).and_then(|note| serde_json::from_slice(&note).ok())
+    }
+
     /// Takes an earlier finding, or tries the server below `prefix`.
     pub async fn find(store: &dyn ObjectStore, prefix: &Prefix, cache: &Cache, bucket: &BucketId) -> Self {
-        let noted = cache.note(bucket, TOPIC).and_then(|note| serde_json::from_slice(&note).ok());
-        let found = match noted {
+        let found = match Self::noted(cache, bucket) {
             Some(found) => found,
             None => Self::try_out(store, prefix, cache, bucket).await,
         };

@@ -81,7 +81,12 @@ pub async fn open_with(
     let endpoint = store.endpoint().to_owned();
     let limited = LimitStore::new(Arc::new(store), config.store.max_requests);
     let store = Arc::new(ObserveStore::new(Arc::new(limited)));
-    let guard = guard(&config, store.as_ref(), &cache, &bucket).await;
+    let guard = match &session.state {
+        None => guard(&config, store.as_ref(), &cache, &bucket).await,
+        // Programs wait for this worker: it asks nothing.
+        Some(_) => Guard::noted(&cache, &bucket)
+            .unwrap_or_else(|| Guard::NotTried("the first worker could not find out".to_owned())),
+    };
     let parts = VfsParts {
         store: Arc::clone(&store) as Arc<dyn ObjectStore>,
         cache: Arc::clone(&cache),

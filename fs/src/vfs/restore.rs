@@ -55,6 +55,9 @@ impl Vfs {
             {
                 stage.file.staged.keep(stage.file.record().state == Journaled::Closed);
             }
+            if let Some(bytes) = promised(&inode) {
+                self.enqueue(&inode, bytes);
+            }
             // Its last writer is gone, and with the killed worker whoever watched what it had mapped.
             let staged =
                 |state: &FileState| matches!(state.content, Content::Staged(_)) && state.handles.writers == 0;
@@ -188,6 +191,14 @@ impl Use {
         *(if writes { &mut self.handles.writers } else { &mut self.handles.readers }) += 1;
         *(if passthrough { &mut self.passthrough } else { &mut self.cached }) += 1;
     }
+}
+
+/// Bytes of a file that was closed and that the bucket may not have yet.
+fn promised(inode: &Inode) -> Option<u64> {
+    let state = inode.file()?.state.lock();
+    let Content::Staged(stage) = &state.content else { return None };
+    let waits = stage.file.record().state == Journaled::Closed && stage.committed.is_none();
+    waits.then(|| stage.file.staged.file().metadata().map_or(0, |data| data.len()))
 }
 
 /// The file that the kernel passes an inode through to. It has it by its id, which stays; this one stands for it, and
