@@ -8,6 +8,7 @@ use crate::control::Mounted;
 use crate::fuse::{Adapter, AdapterOptions};
 use crate::meta::{Attributes, Defaults};
 use crate::name::Prefix;
+use crate::session_log::State;
 use crate::spec::Source;
 use crate::store::{
     CredentialSource, CustomerKey, Depth, LimitStore, ListRequest, ObjectStore, ObserveStore, PathStyle,
@@ -96,22 +97,7 @@ pub async fn open_with(
         log: session.log,
     };
     let vfs = Vfs::new(parts);
-    if let Some(state) = &session.state {
-        // First: what the session had staged is in the journal too, and its owner is dead.
-        vfs.restore(state)?;
-    }
-    let recovered = match vfs.recover().await {
-        // The files under way are taken over; what else the journal has can wait for the next mount.
-        Err(error) if session.state.is_some() => {
-            tracing::error!(%error, "the journal cannot be read");
-            Recovered::default()
-        }
-        recovered => recovered?,
-    };
-    if recovered != Recovered::default() {
-        let Recovered { uploading, left, renames } = recovered;
-        tracing::info!(uploading, left, renames, "took over what an earlier mount left in the journal");
-    }
+    take_over(&vfs, session.state.as_ref()).await?;
     let passthrough = config.files.passthrough;
     let options = AdapterOptions { passthrough, device: session.device };
     let mut adapter = Adapter::new(Arc::clone(&vfs), runtime, options);
@@ -139,6 +125,27 @@ async fn guard(config: &Config, store: &dyn ObjectStore, cache: &Cache, bucket: 
         return Guard::NotTried("turned off (probe=off)".to_owned());
     }
     Guard::find(store, &config.source.prefix, cache, bucket).await
+}
+
+/// Takes over what a killed worker of this session left, then what earlier mounts left in the journal.
+async fn take_over(vfs: &Arc<Vfs>, session: Option<&State>) -> Result<(), Failure> {
+    if let Some(state) = session {
+        // First: what the session had staged is in the journal too, and its owner is dead.
+        vfs.restore(state)?;
+    }
+    let recovered = match vfs.recover().await {
+        // The files under way are taken over; what else the journal has can wait for the next mount.
+        Err(error) if session.is_some() => {
+            tracing::error!(%error, "the journal cannot be read");
+            Recovered::default()
+        }
+        recovered => recovered?,
+    };
+    if recovered != Recovered::default() {
+        let Recovered { uploading, left, renames } = recovered;
+        tracing::info!(uploading, left, renames, "took over what an earlier mount left in the journal");
+    }
+    Ok(())
 }
 
 /// The S3 store's settings.
