@@ -57,28 +57,6 @@ pub async fn open_with(
     }
     let bucket = BucketId::new(&format!("{}/{}", store.endpoint(), store.bucket()));
     let cache = open_cache(&config)?;
-    let options = Options {
-        prefix: config.source.prefix.clone(),
-        defaults: Defaults {
-            uid: config.files.uid,
-            gid: config.files.gid,
-            file_mode: config.files.file_mode,
-            dir_mode: config.files.dir_mode,
-            attributes: if config.files.fixed_attributes { Attributes::Fixed } else { Attributes::Keep },
-        },
-        read_only: config.files.read_only,
-        attr_ttl: config.files.attr_ttl,
-        part_size: config.store.part_size,
-        always_checked: config.files.always_checked,
-        memory_limit: config.files.memory_limit,
-        max_requests: config.store.max_requests,
-        note_after: NOTE_AFTER,
-        commit: match config.files.commit {
-            config::Commit::Close => Commit::Close,
-            config::Commit::Async { max_bytes, max_age } => Commit::Async { max_bytes, max_age },
-        },
-        host: host_name(),
-    };
     let endpoint = store.endpoint().to_owned();
     let limited = LimitStore::new(Arc::new(store), config.store.max_requests);
     let store = Arc::new(ObserveStore::new(Arc::new(limited)));
@@ -92,7 +70,7 @@ pub async fn open_with(
         store: Arc::clone(&store) as Arc<dyn ObjectStore>,
         cache: Arc::clone(&cache),
         bucket,
-        options,
+        options: options(&config),
         runtime: runtime.clone(),
         log: session.log,
     };
@@ -115,6 +93,32 @@ pub async fn open_with(
     };
     let gate = adapter.gate();
     Ok(Opened { adapter, served: vfs, gate, mounted })
+}
+
+/// The file system's part of the settings.
+fn options(config: &Config) -> Options {
+    Options {
+        prefix: config.source.prefix.clone(),
+        defaults: Defaults {
+            uid: config.files.uid,
+            gid: config.files.gid,
+            file_mode: config.files.file_mode,
+            dir_mode: config.files.dir_mode,
+            attributes: if config.files.fixed_attributes { Attributes::Fixed } else { Attributes::Keep },
+        },
+        read_only: config.files.read_only,
+        attr_ttl: config.files.attr_ttl,
+        part_size: config.store.part_size,
+        always_checked: config.files.always_checked,
+        memory_limit: config.files.memory_limit,
+        max_requests: config.store.max_requests,
+        note_after: NOTE_AFTER,
+        commit: match config.files.commit {
+            config::Commit::Close => Commit::Close,
+            config::Commit::Async { max_bytes, max_age } => Commit::Async { max_bytes, max_age },
+        },
+        host: host_name(),
+    }
 }
 
 async fn guard(config: &Config, store: &dyn ObjectStore, cache: &Cache, bucket: &BucketId) -> Guard {
