@@ -138,6 +138,9 @@ pub struct Stage {
     pub writes: u64,
     /// The object that the file was copied from whole: while the bytes are the same, the server can copy it.
     pub copied: Option<Origin>,
+    /// An upload failed, here or in an earlier process: the bucket may have it all the same, with the answer lost.
+    /// Guarded by [`File::commit`].
+    pub unsure: bool,
 }
 
 impl Stage {

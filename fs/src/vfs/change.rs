@@ -90,6 +90,7 @@ impl Vfs {
             overlay: None,
             writes: 0,
             copied: None,
+            unsure: false,
         };
         let content = Content::Staged(Box::new(stage));
         let file = File::new(FileState::new(posix, headers, content, true));

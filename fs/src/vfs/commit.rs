@@ -54,6 +54,9 @@ impl Vfs {
                     tracing::debug!(ino = inode.ino.0, %error, "the upload was gone");
                 }
                 result => {
+                    if let (Err(_), Content::Staged(stage)) = (&result, &mut file.state.lock().content) {
+                        stage.unsure = true;
+                    }
                     self.note(inode);
                     return result;
                 }
@@ -161,6 +164,7 @@ impl Vfs {
                 }
             }
             current.base = Some(version);
+            current.unsure = false;
             current.committed = Some(Committed { stamp: *stamp, writes: stage.writes, crc64nvme, crcs });
             current.copied = None;
         }

@@ -184,7 +184,7 @@ impl Vfs {
         let headers = record.headers.clone();
         let file = Arc::new(StagedFile::new(staged, self.bucket.clone(), record));
         let size = file.staged.file().metadata()?.len();
-        let stage = Stage { file, base, committed: None, overlay, writes: 0, copied: None };
+        let stage = Stage { file, base, committed: None, overlay, writes: 0, copied: None, unsure: true };
         let state = FileState::new(posix, headers, Content::Staged(Box::new(stage)), true);
         let file = Box::new(File::new(state));
         let inode = self.table.insert(place, |ino| Inode { ino, node: Node::File(file) });

@@ -25,7 +25,7 @@ impl Vfs {
         self.keep_readable(&inode).await?;
         self.note(&inode);
         self.intend();
-        if in_bucket(&inode) {
+        if in_bucket(&inode) || may_have_arrived(&inode) {
             self.delete_file(&name, &self.table.prefix(parent)?.key(&name)?).await?;
         }
         self.table.remove(inode.ino);
@@ -128,6 +128,13 @@ impl Vfs {
         }
         Ok(())
     }
+}
+
+/// Whether the bucket may have the staged file although the answer to its upload was lost. The caller holds
+/// [`File::commit`](crate::inode::File::commit).
+pub(super) fn may_have_arrived(inode: &Inode) -> bool {
+    let unsure = |content: &Content| matches!(content, Content::Staged(stage) if stage.unsure);
+    inode.file().is_some_and(|file| unsure(&file.state.lock().content))
 }
 
 /// Whether the bucket has an object for the file.

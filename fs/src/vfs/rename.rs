@@ -1,6 +1,7 @@
 //! Renaming. S3 has no rename: a file is copied on the server under the version it is known by, then deleted.
 
 use super::Vfs;
+use super::remove::may_have_arrived;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, File, Ino, Inode, Node, Place, RemoteFile};
@@ -159,6 +160,12 @@ impl Vfs {
         // Uploads under way end first: ours under the old name, and the one of what is replaced, whose version must
         // be known.
         let _commits = lock_commits(inode, target.as_deref()).await;
+        if let Some(target) = target.as_ref().filter(|target| may_have_arrived(target))
+            && let Some(file) = target.file()
+        {
+            // Only its own commit finds out whether an object there is its own.
+            self.commit_locked(target, file).await?;
+        }
         let replaced = target.as_ref().and_then(|target| current_version(target));
         let content = file.state.lock().content.clone();
         match content {

@@ -157,7 +157,8 @@ impl Vfs {
             crc64nvme: committed.crc64nvme,
             crcs: None,
         });
-        let stage = Stage { file: Arc::new(file), base, committed, overlay, writes: 0, copied: None };
+        let stage =
+            Stage { file: Arc::new(file), base, committed, overlay, writes: 0, copied: None, unsure: true };
         Ok((Content::Staged(Box::new(stage)), record.headers.clone(), record.posix_changed))
     }
 

@@ -129,6 +129,7 @@ impl Vfs {
             overlay,
             writes: 0,
             copied: None,
+            unsure: false,
         }));
         Ok(())
     }

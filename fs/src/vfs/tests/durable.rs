@@ -291,6 +291,31 @@ async fn any_request_may_fail_once() {
 }
 
 #[tokio::test]
+async fn a_file_whose_upload_lost_its_answer_is_removed_for_good() {
+    for (commit, number) in
+        [Commit::Close, LATER].into_iter().flat_map(|commit| (0..6).map(move |n| (commit, n)))
+    {
+        let home = tempfile::tempdir().expect("a folder");
+        let bucket = Scenario::Files.bucket().await;
+        let store = FaultyStore::new(Arc::clone(&bucket), home.path());
+        let vfs = mounted(&store, &home.path().join("cache"), commit);
+        store.plan(number, Fault::LoseReply);
+        // It fails, or the drain does, or the fault hits neither.
+        drop(write(&vfs, "f", 0, b"content", false).await);
+        vfs.drain().await;
+        let name = std::ffi::OsStr::new("f");
+        let said = match vfs.unlink(Ino::ROOT, name).await {
+            Ok(()) | Err(Error::NotFound) => Ok(()),
+            // The fault hit the removal.
+            Err(_) => vfs.unlink(Ino::ROOT, name).await,
+        };
+        assert!(matches!(said, Ok(()) | Err(Error::NotFound)), "request {number}, {commit:?}: {said:?}");
+        vfs.drain().await;
+        assert_eq!(object(&bucket, "f").await, None, "request {number}, {commit:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_upload_goes_on_where_a_killed_process_left_it() {
     let home = tempfile::tempdir().expect("a folder");
     let bucket = Scenario::Files.bucket().await;
