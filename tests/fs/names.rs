@@ -224,7 +224,7 @@ fn a_component_over_255_bytes_is_reached_and_not_made(subject: &Subject<'_>) {
         let mount = mounted();
         let root = mount.dir();
         assert_eq!(names_in(root), [directory.clone(), file.clone()]);
-        assert_eq!(names_in(&root.join(&directory)), [file.clone()]);
+        assert_eq!(names_in(&root.join(&directory)), std::slice::from_ref(&file));
         assert_eq!(fs::read(root.join(&directory).join(&file)).unwrap(), b"far");
         fs::write(root.join(&file), b"written in place").unwrap();
         fs::set_permissions(root.join(&file), fs::Permissions::from_mode(0o600)).unwrap();
