@@ -63,10 +63,10 @@ fn files_closed_during_an_outage_arrive_after_it(subject: &Subject<'_>) {
         }
         assert!(fs::read(subject.path("d/7")).unwrap() == data::bytes(7, 50_000), "it is read from here");
         fs::rename(subject.path("d/0"), subject.path("d/renamed")).unwrap();
-        fs::remove_file(subject.path("d/1")).unwrap();
         let file = File::open(subject.path("d/2")).unwrap();
         file.sync_all().unwrap_err();
         proxy.cut(false);
+        fs::remove_file(subject.path("d/1")).unwrap();
         let there = || {
             let keys = subject.bucket().keys()?;
             Ok((keys.iter().filter(|key| !key.ends_with('/')).count() == 9).then_some(()))
