@@ -8,6 +8,7 @@ use hyper::{Method, Request};
 pub enum Kind {
     Head,
     Get,
+    GetPart,
     Put,
     Copy,
     Delete,
@@ -30,6 +31,7 @@ impl Kind {
         match *request.method() {
             Method::HEAD => Self::Head,
             Method::GET if has("list-type") => Self::List,
+            Method::GET if has("partNumber") => Self::GetPart,
             Method::GET => Self::Get,
             Method::PUT if has("partNumber") && copies => Self::UploadPartCopy,
             Method::PUT if has("partNumber") => Self::UploadPart,
