@@ -86,10 +86,12 @@ fn answer(bucket: &Bucket, request: &Request<Incoming>) -> Response<Full<Bytes>>
     match Kind::of(request) {
         Kind::List => list(bucket, request.uri().query().unwrap_or_default()),
         Kind::Head if key.is_empty() => Response::default(),
-        Kind::Head | Kind::Get | Kind::GetPart => match bucket.keys.iter().find(|listed| decode(listed) == key) {
-            Some(listed) => object(listed, request),
-            None => error(StatusCode::NOT_FOUND, "NoSuchKey"),
-        },
+        Kind::Head | Kind::Get | Kind::GetPart => {
+            match bucket.keys.iter().find(|listed| decode(listed) == key) {
+                Some(listed) => object(listed, request),
+                None => error(StatusCode::NOT_FOUND, "NoSuchKey"),
+            }
+        }
         Kind::Put
         | Kind::Copy
         | Kind::Delete
