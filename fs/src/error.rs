@@ -79,6 +79,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether it says that there is no such name or object.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound) || self.store_kind() == Some(store::ErrorKind::NotFound)
+    }
+
     /// The store's verdict, if it was the store that failed.
     pub fn store_kind(&self) -> Option<store::ErrorKind> {
         match self {

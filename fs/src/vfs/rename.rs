@@ -13,6 +13,9 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use tokio::sync::MutexGuard;
 
+/// Times a rename that is sent again starts anew: the killed worker's last request may reach the server late.
+const OVERTAKEN_TRIES: usize = 5;
+
 /// What `renameat2` asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenameMode {
@@ -30,9 +33,26 @@ impl Vfs {
         self.writable()?;
         let from = Place { parent: from.0, name: Name::parse(from.1)? };
         let to = Place { parent: to.0, name: Name::to_make(to.1)? };
-        if self.may_be_done() && mode != RenameMode::Exchange && self.was_renamed(&from, &to).await? {
-            return self.renamed(&from, &to).await;
+        if !self.may_be_done() {
+            return self.rename_once(&from, &to, mode).await;
         }
+        let known = self.table.child(from.parent, &from.name);
+        let mut tries = OVERTAKEN_TRIES;
+        loop {
+            tries -= 1;
+            if mode != RenameMode::Exchange && self.was_renamed(known.as_ref(), &from, &to).await? {
+                return self.renamed(&from, &to).await;
+            }
+            match self.rename_once(&from, &to, mode).await {
+                Err(error) if error.is_not_found() && tries > 0 => {
+                    tracing::debug!(%error, "an earlier worker's request was under way");
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn rename_once(&self, from: &Place, to: &Place, mode: RenameMode) -> Result<()> {
         let inode = {
             let _keys = self.namespace.read().await;
             self.resolve(from.parent, &from.name).await?
@@ -41,35 +61,36 @@ impl Vfs {
             return if mode == RenameMode::NoReplace { Err(Error::Exists) } else { Ok(()) };
         }
         if mode == RenameMode::Exchange {
-            return if self.may_be_done() { Ok(()) } else { self.exchange(&from, &to).await };
+            return if self.may_be_done() { Ok(()) } else { self.exchange(from, to).await };
         }
         match &inode.node {
             Node::File(_) => {
                 let _keys = self.namespace.read().await;
                 self.must_suit_a_file(to.parent, &to.name).await?;
-                let (target, mode) = self.rename_target(&inode, &to, mode).await?;
+                let (target, mode) = self.rename_target(&inode, to, mode).await?;
                 self.intend();
-                self.rename_file(&inode, &from, &to, target, mode).await?;
-                self.renamed(&from, &to).await
+                self.rename_file(&inode, from, to, target, mode).await?;
+                self.renamed(from, to).await
             }
             Node::Directory(_) => {
                 let _all_keys = self.namespace.write().await;
                 if self.table.is_below(to.parent, inode.ino) {
                     return Err(Error::Invalid("a directory cannot move into itself"));
                 }
-                self.rename_target(&inode, &to, mode).await?;
+                self.rename_target(&inode, to, mode).await?;
                 self.intend();
-                self.rename_directory(&inode, &from, &to).await?;
-                self.renamed(&from, &to).await
+                self.rename_directory(&inode, from, to).await?;
+                self.renamed(from, to).await
             }
         }
     }
 
-    /// Whether an earlier worker has moved everything and only the answer is missing; the inode then follows.
-    async fn was_renamed(&self, from: &Place, to: &Place) -> Result<bool> {
+    /// Whether an earlier worker has moved everything and only the answer is missing; the inode that was `known`
+    /// under the old name then follows.
+    async fn was_renamed(&self, known: Option<&Arc<Inode>>, from: &Place, to: &Place) -> Result<bool> {
         let _keys = self.namespace.read().await;
         let (old, new) = (self.table.prefix(from.parent)?, self.table.prefix(to.parent)?);
-        let Some(inode) = self.table.child(from.parent, &from.name) else {
+        let Some(inode) = known else {
             let moved = self.table.child(to.parent, &to.name).is_some();
             if moved && let Ok(key) = old.key(&from.name) {
                 // A staged file moves before its old object goes.
@@ -89,12 +110,12 @@ impl Vfs {
                     return Ok(false);
                 }
                 let Some(info) = self.head_if_any(&new.key(&to.name)?).await? else { return Ok(false) };
-                self.moved_copy(&inode, &remote, info.version);
+                self.moved_copy(inode, &remote, info.version);
             }
         }
         self.table.rename(inode.ino, to.clone());
         self.forget_listing(to.parent);
-        self.note(&inode);
+        self.note(inode);
         Ok(true)
     }
 

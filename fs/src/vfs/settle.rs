@@ -1,12 +1,12 @@
 //! The end of a file's work: the last writer's release, promotion into the clean store, the drain at unmount.
 
 use super::Vfs;
-use super::backlog::Commit;
 use super::commit::{blocking, checksums, whole_crc};
 use super::handle::Handle;
 use super::open::uncount;
 use super::recall::Worth;
 use crate::clock;
+use crate::config::Commit;
 use crate::error::{Error, Result};
 use crate::inode::{Committed, Content, File, Inode, Node, RemoteFile, Stamp};
 use crate::session_log::Record;
@@ -140,7 +140,8 @@ impl Vfs {
 
     /// Turns the committed staged file into the clean object of its new version, by renaming it.
     async fn promote(&self, inode: &Inode, file: &File) -> Result<()> {
-        let key = self.table.key(inode.ino)?;
+        // Its name went while the commit waited: the bytes go with the last handle.
+        let Ok(key) = self.table.key(inode.ino) else { return Ok(()) };
         let stage = {
             let mut state = file.state.lock();
             let Content::Staged(stage) = &state.content else { return Ok(()) };

@@ -5,6 +5,7 @@ mod durable;
 mod faulty;
 mod later;
 mod names;
+mod renames;
 mod requests;
 mod versions;
 
@@ -410,25 +411,6 @@ async fn a_change_of_attributes_takes_nothing_from_a_writer() {
         changed.await.expect("no panic").expect("chmod");
         world.close(writer.fh).await;
         assert_eq!(world.object("f").await.as_deref(), Some(written.as_bytes()));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rename_during_an_upload_leaves_the_file_under_its_new_name_alone() {
-    let world = World::new();
-    for round in 0..500 {
-        let (old, new) = (format!("old{round}"), format!("new{round}"));
-        let made = world.vfs.create(Ino::ROOT, OsStr::new(&old), 0o644, CALLER, WRITE, true).await;
-        let (_, opened) = made.expect("create");
-        world.vfs.write(opened.fh, 0, &[7; 256 << 10]).expect("write");
-        let vfs = Arc::clone(&world.vfs);
-        let closed = tokio::spawn(async move { vfs.flush(opened.fh).await });
-        let (from, to) = ((Ino::ROOT, OsStr::new(&old)), (Ino::ROOT, OsStr::new(&new)));
-        world.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
-        closed.await.expect("no panic").expect("flush");
-        world.vfs.release(opened.fh).await.expect("release");
-        assert_eq!(world.object(&new).await.map(|body| body.len()), Some(256 << 10), "{round}");
-        assert_eq!(world.object(&old).await, None, "{round}");
     }
 }
 

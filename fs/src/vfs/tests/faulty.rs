@@ -20,6 +20,8 @@ pub(super) enum Fault {
     DieBefore,
     /// The process is killed before it learns that it was executed.
     DieAfter,
+    /// Another client's removal of these keys is executed first.
+    Overtaken(&'static [&'static str]),
 }
 
 #[derive(Debug)]
@@ -78,6 +80,11 @@ impl FaultyStore {
         match fault {
             None => call.await,
             Some(Fault::Refuse) => Err(lost()),
+            Some(Fault::Overtaken(keys)) => {
+                let keys: Vec<Key> = keys.iter().map(|key| Key::parse(key).expect("a key")).collect();
+                self.inner.delete(&keys).await?;
+                call.await
+            }
             Some(Fault::LoseReply) => {
                 // Whatever it says.
                 drop(call.await);

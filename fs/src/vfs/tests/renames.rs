@@ -1,0 +1,96 @@
+//! Renames beside other work: uploads, releases, and the last request of a worker that was killed.
+
+use super::faulty::{Fault, FaultyStore};
+use super::*;
+use crate::session_log::{Record, State};
+use crate::vfs::call::{Call, Earlier};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rename_during_an_upload_leaves_the_file_under_its_new_name_alone() {
+    let world = World::new();
+    for round in 0..500 {
+        let (old, new) = (format!("old{round}"), format!("new{round}"));
+        let made = world.vfs.create(Ino::ROOT, OsStr::new(&old), 0o644, CALLER, WRITE, true).await;
+        let (_, opened) = made.expect("create");
+        world.vfs.write(opened.fh, 0, &[7; 256 << 10]).expect("write");
+        let vfs = Arc::clone(&world.vfs);
+        let closed = tokio::spawn(async move { vfs.flush(opened.fh).await });
+        let (from, to) = ((Ino::ROOT, OsStr::new(&old)), (Ino::ROOT, OsStr::new(&new)));
+        world.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+        closed.await.expect("no panic").expect("flush");
+        world.vfs.release(opened.fh).await.expect("release");
+        assert_eq!(world.object(&new).await.map(|body| body.len()), Some(256 << 10), "{round}");
+        assert_eq!(world.object(&old).await, None, "{round}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_replaced_while_it_is_settled_is_let_go() {
+    let world = World::new();
+    let made = world.vfs.create(Ino::ROOT, OsStr::new("target"), 0o644, CALLER, WRITE, true).await;
+    let (target, opened) = made.expect("create");
+    world.vfs.write(opened.fh, 0, b"old").expect("write");
+    world.vfs.flush(opened.fh).await.expect("flush");
+    let source = world.write_file("source", b"new").await;
+    let (from, to) = ((Ino::ROOT, OsStr::new("source")), (Ino::ROOT, OsStr::new("target")));
+    let source = world.vfs.table.inode(source).expect("known");
+    let held = source.file().expect("a file").commit.lock().await;
+    // The rename has the target's commit lock and waits for the source's; the release waits for the target's.
+    let mut rename = std::pin::pin!(world.vfs.rename(from, to, RenameMode::Replace));
+    assert!(futures::poll!(&mut rename).is_pending());
+    let mut release = std::pin::pin!(world.vfs.release(opened.fh));
+    assert!(futures::poll!(&mut release).is_pending());
+    drop(held);
+    let (renamed, released) = tokio::join!(rename, release);
+    renamed.expect("rename");
+    released.expect("release");
+    assert_eq!(world.object("target").await.as_deref(), Some(&b"new"[..]));
+    world.vfs.forget(target.attr.ino, 1);
+    world.vfs.table.inode(target.attr.ino).expect_err("nothing holds what was replaced");
+}
+
+/// The killed worker's last request, the removal of the old object, reaches the server before each request of the
+/// next worker in turn.
+#[tokio::test]
+async fn a_rename_sent_again_is_overtaken_by_the_killed_workers_last_request() {
+    for at in 0.. {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = FaultyStore::new(Arc::new(MemoryStore::new()), home.path());
+        let put = |key| {
+            let inner = Arc::clone(&store.inner);
+            async move {
+                let (body, headers) = (Bytes::from_static(b"body"), Headers::default());
+                inner.put(&parse(key), body, &headers, Condition::Always).await.expect("put");
+            }
+        };
+        for key in ["file", "renamed", "tree/a", "moved/a", "tree/b", "moved/b"] {
+            put(key).await;
+        }
+        let vfs =
+            mount_with(Arc::clone(&store) as Arc<dyn ObjectStore>, &home.path().join("cache"), None, |_| {});
+        let mut state = State::default();
+        state.apply(Record::Intent { unique: 7 });
+        vfs.earlier.set(Earlier::of(&state)).expect("once");
+        for name in ["file", "tree"] {
+            lookup(&vfs, name).await.expect("the kernel knows it");
+        }
+        let again = |from: &'static str, to: &'static str| {
+            let (from, to) = ((Ino::ROOT, OsStr::new(from)), (Ino::ROOT, OsStr::new(to)));
+            Call { op: "rename", unique: 7, resent: true }.during(vfs.rename(from, to, RenameMode::Replace))
+        };
+        store.plan(at, Fault::Overtaken(&["file"]));
+        again("file", "renamed").await.unwrap_or_else(|error| panic!("file, request {at}: {error}"));
+        let in_file = store.is_hit();
+        store.plan(at, Fault::Overtaken(&["tree/a"]));
+        again("tree", "moved").await.unwrap_or_else(|error| panic!("tree, request {at}: {error}"));
+        assert_eq!(names(&vfs, "").await, ["moved", "renamed"]);
+        assert_eq!(names(&vfs, "moved").await, ["a", "b"]);
+        for path in ["renamed", "moved/a", "moved/b"] {
+            assert_eq!(read_file(&vfs, path).await.expect("read"), b"body");
+        }
+        if !in_file && !store.is_hit() {
+            assert!(at > 4, "requests were met");
+            return;
+        }
+    }
+}
