@@ -216,6 +216,16 @@ impl StagedFile {
         self.record.lock().clone()
     }
 
+    /// A part of the record, which is large while an upload is under way.
+    pub fn get<T>(&self, part: impl FnOnce(&Record) -> T) -> T {
+        part(&self.record.lock())
+    }
+
+    /// Whether somebody was told that it is safe, and the bucket may not have it yet.
+    pub fn is_closed(&self) -> bool {
+        self.get(|record| record.state == State::Closed)
+    }
+
     /// Changes the record, and the label with it. If that cannot be written, nothing is changed.
     pub fn note(&self, change: impl FnOnce(&mut Record)) -> Result<()> {
         let mut record = self.record.lock();

@@ -125,8 +125,7 @@ impl Keeper {
                 Ok(Self { plan, worker, signals, mounted, log, record, door, format, policy, pending })
             }
             (result, made) => {
-                worker.signal(Signal::KILL);
-                worker.wait()?;
+                worker.end();
                 if let Some((mounted, _record)) = made {
                     session::unmount_entry(&mounted.entry, Mode::Lazy)?;
                 }

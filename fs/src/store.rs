@@ -78,6 +78,11 @@ pub struct Version {
 }
 
 impl Version {
+    /// Stands for an object that is not in the bucket, or that nobody has asked for.
+    pub fn unknown(last_modified: SystemTime) -> Self {
+        Self { etag: ETag::new(""), size: 0, last_modified, version_id: None }
+    }
+
     /// Whether both are the same bytes.
     pub fn same_bytes(&self, other: &Self) -> bool {
         self.etag == other.etag && self.size == other.size

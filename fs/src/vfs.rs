@@ -40,7 +40,6 @@ mod write;
 mod xattr;
 
 pub use attr::SetAttr;
-pub use backlog::Commit;
 pub use call::Call;
 pub use handle::{DirHandle, FileHandle, Handle};
 pub use local::{CopyAction, LocalCopy};
@@ -55,6 +54,7 @@ pub use space::{Allocate, Seek, Space};
 pub use xattr::XattrMode;
 
 use crate::clock;
+use crate::config::Commit;
 use crate::error::{Error, Result};
 use crate::inode::{Directory, Ino, Inode, Marker, Node, Table};
 use crate::journal::{self, Record};

@@ -3,7 +3,7 @@
 
 use super::guard::Guard;
 use super::{Drained, Failure, OpenSession, Opened, Served};
-use crate::config::{self, Config, Encryption, StoreSettings};
+use crate::config::{Config, Encryption, StoreSettings};
 use crate::control::Mounted;
 use crate::fuse::{Adapter, AdapterOptions};
 use crate::meta::{Attributes, Defaults};
@@ -15,7 +15,7 @@ use crate::store::{
     S3Config, S3Store, Sse,
 };
 
-use crate::vfs::{Commit, Options, Recovered, Vfs, VfsParts};
+use crate::vfs::{Options, Recovered, Vfs, VfsParts};
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -113,10 +113,7 @@ fn options(config: &Config) -> Options {
         memory_limit: config.files.memory_limit,
         max_requests: config.store.max_requests,
         note_after: NOTE_AFTER,
-        commit: match config.files.commit {
-            config::Commit::Close => Commit::Close,
-            config::Commit::Async { max_bytes, max_age } => Commit::Async { max_bytes, max_age },
-        },
+        commit: config.files.commit,
         host: host_name(),
     }
 }

@@ -108,14 +108,13 @@ where
     runtime.block_on(control.stop());
     tracing::info!(source = %config.source, "ended: {end}");
     let outcome = Outcome { committed: end.drained.committed, failed: end.drained.failed.clone() };
-    let result = end.into_result();
-    if let Err(error) = keeper.send(&Report::ended(outcome, result.clone().err()), &[]) {
+    // The keeper says what went wrong, once.
+    let failure = end.into_result().err();
+    if let Err(error) = keeper.send(&Report::ended(outcome, failure), &[]) {
         tracing::warn!(%error, "the keeper is gone");
     }
     // A forced end leaves tasks behind; they must not hold the process.
     runtime.shutdown_background();
-    // The keeper says what went wrong, once.
-    drop(result);
     Ok(())
 }
 

@@ -12,10 +12,12 @@ use tarn_cache::BLOCK_SIZE;
 
 const MIB: u64 = 1 << 20;
 /// Part sizes of common clients: tarn, the AWS command line, boto3 and mountpoint; mc; rclone; s3fs.
-const COMMON: [u64; 4] = [8 * MIB, 16 * MIB, 5 * MIB, 10 * MIB];
+const COMMON: [u64; 4] = [8 * MIB, PartLayout::LARGEST, 5 * MIB, 10 * MIB];
+
+const _: () = assert!(MIB.is_multiple_of(BLOCK_SIZE), "a part is whole blocks");
 
 /// The parts of one version.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct PartLayout {
     size: Option<u64>,
     refuted: AtomicBool,
@@ -28,8 +30,7 @@ impl PartLayout {
     /// The likely layout.
     pub fn guess(version: &Version) -> Self {
         let parts = version.etag.as_str().rsplit_once('-').and_then(|(_, parts)| parts.parse::<u64>().ok());
-        let fits =
-            |size: &u64| parts == Some(version.size.div_ceil(*size)) && size.is_multiple_of(BLOCK_SIZE);
+        let fits = |size: &u64| parts == Some(version.size.div_ceil(*size));
         Self { size: COMMON.into_iter().find(fits), refuted: AtomicBool::new(false) }
     }
 

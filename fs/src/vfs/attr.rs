@@ -1,8 +1,8 @@
 //! `stat` and the changes of attributes.
 
 use super::Vfs;
-use super::backlog::Commit;
 use crate::clock;
+use crate::config::Commit;
 use crate::error::{Error, Result};
 use crate::inode::{Attr, Content, Directory, File, Ino, Inode, Marker, Node, RemoteFile, Stamp};
 use crate::meta::{self, Attributes, Posix, acl};

@@ -13,6 +13,7 @@
 use super::Vfs;
 use super::settle::Settled;
 use crate::clock;
+use crate::config::Commit;
 use crate::error::{Error, Result};
 use crate::inode::{Content, Ino, Inode};
 use parking_lot::Mutex;
@@ -20,20 +21,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
-
-/// When a close is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Commit {
-    /// When the bucket has the file.
-    Close,
-    /// When the journal has it.
-    Async {
-        /// Bytes that may wait for their upload.
-        max_bytes: u64,
-        /// How long a file may wait.
-        max_age: Duration,
-    },
-}
 
 /// The first pause after a failure, and the longest.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(60));

@@ -87,7 +87,7 @@ impl Vfs {
             Ok(()) | Err(Error::NoRoom) => {}
             Err(error) => return Err(error),
         }
-        let (posix_changed, closes) = (state.posix_changed, stage.file.record().closes);
+        let (posix_changed, closes) = (state.posix_changed, stage.file.get(|record| record.closes));
         Ok(Some(Snapshot { key, stage, stamp, posix, headers, posix_changed, closes }))
     }
 

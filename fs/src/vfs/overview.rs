@@ -2,7 +2,7 @@
 
 use super::Vfs;
 use crate::clock;
-use crate::inode::{Content, Node, Stage, Stamp};
+use crate::inode::{Content, Node, Stage};
 use std::time::{Duration, SystemTime};
 
 /// Conflicts that are remembered for people; the objects beside the files remember them all.
@@ -72,12 +72,10 @@ impl Vfs {
 /// Bytes and time of the last write, if the bucket may lack some of them.
 fn dirty(stage: &Stage) -> Option<(u64, SystemTime)> {
     use std::os::unix::fs::MetadataExt;
-    let file = stage.file.staged.file();
-    let (Ok(meta), Ok(stamp)) = (file.metadata(), Stamp::of(file)) else { return None };
+    let meta = stage.file.staged.file().metadata().ok()?;
+    let written = meta.modified().ok()?;
     let committed = stage.committed.as_ref().is_some_and(|known| {
-        known.writes == stage.writes
-            && known.stamp.size == stamp.size
-            && known.stamp.modified() == stamp.modified()
+        known.writes == stage.writes && known.stamp.size == meta.len() && known.stamp.modified() == written
     });
-    (!committed).then_some((meta.blocks() * 512, stamp.modified()))
+    (!committed).then_some((meta.blocks() * 512, written))
 }

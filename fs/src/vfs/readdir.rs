@@ -14,7 +14,7 @@ use crate::inode::{
 };
 use crate::name::{Name, Prefix};
 use crate::session_log::{How, Record};
-use crate::store::{Depth, ListCursor, ListPage, ListRequest, Listed};
+use crate::store::{Depth, ListCursor, ListPage, ListRequest, Listed, Version};
 use resume::Shown;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsStr;
@@ -219,7 +219,7 @@ impl Vfs {
     }
 
     /// Whether the inode is the version that the listing shows; a described one then counts as checked.
-    fn shows(&self, inode: &Inode, version: &crate::store::Version) -> bool {
+    fn shows(&self, inode: &Inode, version: &Version) -> bool {
         let Node::File(file) = &inode.node else { return false };
         let mut state = file.state.lock();
         let same = match &state.content {
@@ -286,7 +286,8 @@ impl Vfs {
         let shown: HashSet<Name> = stream.entries.iter().map(|(name, _)| name.clone()).collect();
         for (name, inode) in local.into_iter().filter(|(name, _)| !shown.contains(name)) {
             let version = inode.file().and_then(|file| file.state.lock().version().cloned());
-            stream.entries.push((name, Some(Child::Object(version.unwrap_or_else(absent_version)))));
+            let known = version.unwrap_or_else(|| Version::unknown(clock::now()));
+            stream.entries.push((name, Some(Child::Object(known))));
         }
     }
 
@@ -390,11 +391,6 @@ fn is_local(inode: &Inode) -> bool {
 }
 
 /// Stands in for the version of a file that has none yet; the inode's own state is shown instead.
-fn absent_version() -> crate::store::Version {
-    let etag = crate::store::ETag::new("");
-    crate::store::Version { etag, size: 0, last_modified: clock::now(), version_id: None }
-}
-
 fn there((name, child): (Name, Child)) -> (Name, Option<Child>) {
     (name, Some(child))
 }

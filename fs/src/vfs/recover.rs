@@ -171,10 +171,7 @@ impl Vfs {
     fn put_back(self: &Arc<Self>, place: Place, staged: Staged, record: Record) -> Result<()> {
         let base = record.base.as_ref().map(Version::from);
         let modified = staged.file().metadata()?.modified()?;
-        let written = base.clone().unwrap_or_else(|| Version {
-            last_modified: modified,
-            ..Version::from(&Base { etag: crate::store::ETag::new(""), size: 0 })
-        });
+        let written = base.clone().unwrap_or_else(|| Version::unknown(modified));
         let posix = meta::read(&record.headers, &written, Kind::File, &self.options.defaults);
         let overlay = record.layer.as_ref().zip(base.clone()).map(|(layer, base)| Overlay {
             dirty: layer.extents(),

@@ -13,7 +13,7 @@ use crate::inode::{
     Committed, Content, Directory, File, FileState, Handles, Ino, Inode, Marker, Node, Overlay, Place,
     RemoteFile, Serving, Stage,
 };
-use crate::journal::{Entry, StagedFile, State as Journaled};
+use crate::journal::{Entry, StagedFile};
 use crate::name::Name;
 use crate::session_log::{
     ContentRecord, FileRecord, HandleState, How, InodeState, NodeRecord, OverlayRecord, StagedRecord, State,
@@ -50,22 +50,29 @@ impl Vfs {
         self.handles.restore_numbers(state.last_fh);
         self.earlier.set(Earlier::of(state)).map_err(|_| Error::Internal("a mount is restored once"))?;
         for inode in self.table.all() {
-            if let Some(file) = inode.file()
-                && let Content::Staged(stage) = &file.state.lock().content
-            {
-                stage.file.staged.keep(stage.file.record().state == Journaled::Closed);
-            }
-            if let Some(bytes) = promised(&inode) {
-                self.enqueue(&inode, bytes);
-            }
-            // Its last writer is gone, and with the killed worker whoever watched what it had mapped.
-            let staged =
-                |state: &FileState| matches!(state.content, Content::Staged(_)) && state.handles.writers == 0;
-            if inode.file().is_some_and(|file| staged(&file.state.lock())) {
-                self.watch_mapping(&inode);
-            }
+            self.go_on_with(&inode);
         }
         Ok(())
+    }
+
+    /// Takes up what the killed worker did for a staged file in the background.
+    fn go_on_with(self: &Arc<Self>, inode: &Arc<Inode>) {
+        let Some(file) = inode.file() else { return };
+        let (promised, writers) = {
+            let state = file.state.lock();
+            let Content::Staged(stage) = &state.content else { return };
+            let staged = &stage.file.staged;
+            staged.keep(stage.file.is_closed());
+            let waits = stage.file.is_closed() && stage.committed.is_none();
+            let bytes = || staged.file().metadata().map_or(0, |data| data.len());
+            (waits.then(bytes), state.handles.writers)
+        };
+        match promised {
+            Some(bytes) => self.enqueue(inode, bytes),
+            // Its last writer is gone, and with the killed worker whoever watched what it had mapped.
+            None if writers == 0 => self.watch_mapping(inode),
+            None => {}
+        }
     }
 
     fn restore_inode(&self, ino: Ino, state: &InodeState, used: Use) -> Result<()> {
@@ -137,13 +144,7 @@ impl Vfs {
                     "a staged file is gone; its changes are lost"
                 );
             }
-            let lost = || Version {
-                etag: crate::store::ETag::new(""),
-                size: 0,
-                last_modified: clock::now(),
-                version_id: None,
-            };
-            let version = base.unwrap_or_else(lost);
+            let version = base.unwrap_or_else(|| Version::unknown(clock::now()));
             return Ok((Content::Remote(Arc::new(RemoteFile::new(version))), Headers::default(), false));
         };
         let file = StagedFile::new(orphan.adopt()?, self.bucket.clone(), *journaled);
@@ -192,14 +193,6 @@ impl Use {
         *(if writes { &mut self.handles.writers } else { &mut self.handles.readers }) += 1;
         *(if passthrough { &mut self.passthrough } else { &mut self.cached }) += 1;
     }
-}
-
-/// Bytes of a file that was closed and that the bucket may not have yet.
-fn promised(inode: &Inode) -> Option<u64> {
-    let state = inode.file()?.state.lock();
-    let Content::Staged(stage) = &state.content else { return None };
-    let waits = stage.file.record().state == Journaled::Closed && stage.committed.is_none();
-    waits.then(|| stage.file.staged.file().metadata().map_or(0, |data| data.len()))
 }
 
 /// The file that the kernel passes an inode through to. It has it by its id, which stays; this one stands for it, and

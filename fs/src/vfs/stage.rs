@@ -5,7 +5,7 @@ use super::open::is_outdated;
 use super::{Vfs, WHOLE_MAX};
 use crate::error::{Error, Result};
 use crate::inode::{Committed, Content, File, Inode, Overlay, RemoteFile, Serving, Stage, Stamp};
-use crate::journal::{Record, StagedFile, State, Sum};
+use crate::journal::{Record, StagedFile, Sum};
 use crate::write::Extents;
 use std::sync::Arc;
 use tarn_cache::{Access, Staged, Taken};
@@ -62,7 +62,7 @@ impl Vfs {
     /// What was closed gets into the bucket before it is changed again: a process that is killed in the middle of the
     /// change must not take it along.
     async fn keep_promise(&self, inode: &Inode, file: &File, stage: &Stage) -> Result<()> {
-        let closed = stage.file.record().state == State::Closed && file.state.lock().handles.writers == 0;
+        let closed = stage.file.is_closed() && file.state.lock().handles.writers == 0;
         if closed { self.commit(inode).await } else { Ok(()) }
     }
 

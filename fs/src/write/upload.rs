@@ -103,7 +103,7 @@ impl Uploader {
 
     /// Drops the upload that the file's record speaks of, if it does.
     pub async fn abandon(&self, file: &StagedFile) {
-        if let Some(progress) = file.record().upload {
+        if let Some(progress) = file.get(|record| record.upload.clone()) {
             self.drop_upload(&progress).await;
             note(file, None);
         }
@@ -121,7 +121,7 @@ impl Uploader {
     }
 
     async fn begin(&self, job: &Job<'_>) -> Result<Running> {
-        let before = job.file.record().upload;
+        let before = job.file.get(|record| record.upload.clone());
         if let Some(progress) = &before
             && let Some(upload) = progress.resumable(job.key, job.headers, job.base_tag())
         {
