@@ -18,6 +18,7 @@ mod permissions;
 mod rename;
 mod size;
 mod sync;
+mod user;
 mod verify;
 mod write;
 
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
             size::ALL,
             sync::ALL,
             sync::TARN,
+            user::ALL,
             verify::ALL,
             write::ALL,
         ],

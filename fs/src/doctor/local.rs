@@ -2,7 +2,7 @@
 
 use super::judge::{self, Line, Status};
 use crate::config::Config;
-use crate::mount::checks;
+use crate::mount::checks::{self, CheckError};
 use std::path::Path;
 
 /// One line for each thing tarn needs of the machine.
@@ -13,13 +13,16 @@ pub(super) fn check(config: &Config) -> Vec<Line> {
 
 fn device() -> Line {
     const CHECK: &str = "/dev/fuse";
-    let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
-    match opened {
-        Ok(_) => Line::ok(CHECK, "there"),
-        Err(error) => {
-            let advice = "load the module with modprobe fuse; in a container pass --device /dev/fuse";
-            Line::bad(Status::Fail, CHECK, error.to_string(), advice)
+    let bad = |finding: String, advice| Line::bad(Status::Fail, CHECK, finding, advice);
+    match checks::device() {
+        Ok(()) => Line::ok(CHECK, "there"),
+        Err(CheckError::NoRights) => {
+            bad("not for this user".into(), "chmod 666 /dev/fuse; in a container pass --device /dev/fuse")
         }
+        Err(error) => bad(
+            error.to_string(),
+            "load the module with modprobe fuse; in a container pass --device /dev/fuse",
+        ),
     }
 }
 

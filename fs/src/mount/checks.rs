@@ -43,6 +43,11 @@ pub enum CheckError {
         "/dev/fuse is not there; load the module with: modprobe fuse (in a container: --device /dev/fuse)"
     )]
     NoDevice,
+    /// There is, but not for this user.
+    #[error(
+        "this user may not open /dev/fuse; as root: chmod 666 /dev/fuse (in a container: --device /dev/fuse)"
+    )]
+    NoRights,
     /// A user needs the helper.
     #[error("fusermount3 is not installed; install the package fuse3, or mount as root")]
     NoHelper,
@@ -75,9 +80,7 @@ pub fn check(dir: &Path, config: &Config) -> Result<MountPoint, CheckError> {
     if is_below(&cache, &point.dir) || is_below(&point.dir, &cache) {
         return Err(CheckError::Nested { cache: show(&cache), dir: show(&point.dir) });
     }
-    if !Path::new("/dev/fuse").exists() {
-        return Err(CheckError::NoDevice);
-    }
+    device()?;
     if !rustix::process::geteuid().is_root() {
         if find_helper().is_none() {
             return Err(CheckError::NoHelper);
@@ -87,6 +90,17 @@ pub fn check(dir: &Path, config: &Config) -> Result<MountPoint, CheckError> {
         }
     }
     Ok(point)
+}
+
+/// Checks that FUSE is there for this user.
+pub fn device() -> Result<(), CheckError> {
+    let opened = std::fs::OpenOptions::new().read(true).write(true).open("/dev/fuse");
+    match opened {
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(CheckError::NoDevice),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(CheckError::NoRights),
+        Err(source) => Err(CheckError::Io { path: "/dev/fuse".into(), source }),
+    }
 }
 
 /// Checks the mount point alone.

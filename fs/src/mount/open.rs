@@ -16,6 +16,7 @@ use crate::store::{
 };
 
 use crate::vfs::{Options, Recovered, Vfs, VfsParts};
+use rustix::thread::CapabilitySet;
 use std::os::unix::fs::DirBuilderExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,8 +77,8 @@ pub async fn open_with(
     };
     let vfs = Vfs::new(parts);
     take_over(&vfs, session.state.as_ref()).await?;
-    let passthrough = config.files.passthrough;
-    let options = AdapterOptions { passthrough, device: session.device };
+    let passthrough_off = no_passthrough(&config);
+    let options = AdapterOptions { passthrough: passthrough_off.is_none(), device: session.device };
     let mut adapter = Adapter::new(Arc::clone(&vfs), runtime, options);
     if let Some(state) = &session.state {
         adapter.restore(state);
@@ -87,12 +88,24 @@ pub async fn open_with(
         store,
         cache,
         passthrough: adapter.passthrough(),
-        passthrough_off: (!passthrough).then(|| "turned off (passthrough=off)".to_owned()),
+        passthrough_off,
         endpoint,
         guard,
     };
     let gate = adapter.gate();
     Ok(Opened { adapter, served: vfs, gate, mounted })
+}
+
+/// Why the kernel need not be asked to pass files through.
+fn no_passthrough(config: &Config) -> Option<String> {
+    let privileged = || {
+        rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN))
+    };
+    match config.files.passthrough {
+        false => Some("turned off (passthrough=off)".to_owned()),
+        true if !privileged() => Some("only root may (CAP_SYS_ADMIN)".to_owned()),
+        true => None,
+    }
 }
 
 /// The file system's part of the settings.

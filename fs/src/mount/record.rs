@@ -60,6 +60,9 @@ fn parse_stat(stat: &str) -> Option<u64> {
     (!matches!(state, "Z" | "X")).then_some(start)
 }
 
+/// Digits of a mount point's hash in the names of its files.
+const HASH_DIGITS: usize = 16;
+
 /// The directory of the records.
 #[derive(Debug, Clone)]
 pub struct Registry {
@@ -127,7 +130,7 @@ impl Registry {
         let mut records = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
+            if matches!(kept(&path), Some(Kept::Record)) {
                 match File::open(&path).and_then(|mut file| read(&mut file)) {
                     Ok(record) => records.push(record),
                     // Its mount has just ended.
@@ -150,22 +153,20 @@ impl Registry {
         self.path_of(dir).with_extension("door")
     }
 
-    /// Removes the records of processes that are gone, drafts of such, and their sockets.
+    /// Removes the records of processes that are gone, drafts of such, and their sockets. What else lies there is
+    /// not the registry's.
     fn remove_stale(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "sock" || extension == "door") {
+            let stale = match kept(&path) {
+                None => false,
+                Some(Kept::Draft { writer }) => start_time(writer).is_none(),
                 // A mount makes its socket after its record.
-                if !path.with_extension("json").exists() {
-                    remove(&path)?;
-                }
-                continue;
-            }
-            let stale = match File::open(&path).and_then(|mut file| read(&mut file)) {
-                Ok(record) => !record.is_alive(),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                // Half a record: its writer died, unless it is a draft being written now.
-                Err(_) => draft_writer(&path).is_none_or(|pid| start_time(pid).is_none()),
+                Some(Kept::Socket) => !path.with_extension("json").exists(),
+                Some(Kept::Record) => match File::open(&path).and_then(|mut file| read(&mut file)) {
+                    Ok(record) => !record.is_alive(),
+                    Err(error) => error.kind() != io::ErrorKind::NotFound,
+                },
             };
             if stale {
                 remove(&path)?;
@@ -177,12 +178,31 @@ impl Registry {
     fn path_of(&self, dir: &Path) -> PathBuf {
         let name = dir.as_os_str().as_encoded_bytes();
         let hash = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, name);
-        self.dir.join(format!("{hash:016x}.json"))
+        self.dir.join(format!("{hash:0HASH_DIGITS$x}.json"))
     }
 }
 
-fn draft_writer(path: &Path) -> Option<i32> {
-    path.file_name()?.to_str()?.strip_suffix(".new")?.rsplit_once('.')?.1.parse().ok()
+/// What the registry keeps in a file.
+enum Kept {
+    /// `HASH.json`
+    Record,
+    /// `HASH.PID.new`
+    Draft { writer: i32 },
+    /// `HASH.sock`, `HASH.door`
+    Socket,
+}
+
+/// What is in a file of the registry, by its name; `None` if it is none.
+fn kept(path: &Path) -> Option<Kept> {
+    let (hash, rest) = path.file_name()?.to_str()?.split_once('.')?;
+    if hash.len() != HASH_DIGITS || !hash.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        return None;
+    }
+    match rest {
+        "json" => Some(Kept::Record),
+        "sock" | "door" => Some(Kept::Socket),
+        draft => Some(Kept::Draft { writer: draft.strip_suffix(".new")?.parse().ok()? }),
+    }
 }
 
 fn read(file: &mut File) -> io::Result<Record> {
@@ -301,10 +321,18 @@ mod tests {
         let stale = Record { start_time: 1, ..record("/mnt/a") };
         let text = serde_json::to_string(&stale).expect("json");
         fs::write(registry.path_of(Path::new("/mnt/a")), text).expect("write");
-        fs::write(registry.dir.join("0.json"), "{").expect("write");
-        fs::write(registry.dir.join("1.sock"), "").expect("write");
+        for name in ["0000000000000000.json", "0000000000000001.sock", "0000000000000002.0.new"] {
+            fs::write(registry.dir.join(name), "{").expect("write");
+        }
+        fs::create_dir(registry.dir.join("v1")).expect("a folder of somebody else");
+        fs::write(registry.dir.join("tarn.log"), "").expect("a file of somebody else");
         assert!(registry.find(Path::new("/mnt/a")).expect("readable").is_none());
-        assert_eq!(fs::read_dir(&registry.dir).expect("dir").count(), 0);
+        let mut left: Vec<_> = fs::read_dir(&registry.dir)
+            .expect("dir")
+            .map(|entry| entry.expect("entry").file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["tarn.log", "v1"]);
     }
 
     #[test]
