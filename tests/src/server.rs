@@ -60,6 +60,12 @@ impl Server {
         Self::start_on(None, Transport::Tls, &[])
     }
 
+    /// The same, also able to encrypt what it stores: with keys of its own (`tarn-tests` is one) and of its clients.
+    pub fn start_encrypting() -> Result<Self> {
+        let settings = [("MINIO_KMS_SECRET_KEY", "tarn-tests:dGFybi10ZXN0cy1rZXktb2YtMzItYnl0ZXMtaGVyZSE=")];
+        Self::start_on(None, Transport::Tls, &settings)
+    }
+
     /// The same, with further settings of MinIO by their variables.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
         Self::start_on(None, Transport::Plain, settings)
@@ -133,6 +139,11 @@ impl Server {
         sweep(&self.data.join(bucket)).map(drop)
     }
 
+    /// Whether the bytes stand somewhere in the files of a bucket, as they are.
+    pub fn has_on_disk(&self, bucket: &str, bytes: &[u8]) -> Result<bool> {
+        contains(&self.data.join(bucket), bytes)
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -191,6 +202,21 @@ fn sweep(dir: &Path) -> Result<bool> {
         }
     }
     Ok(holds)
+}
+
+fn contains(dir: &Path, bytes: &[u8]) -> Result<bool> {
+    for entry in std::fs::read_dir(dir)? {
+        let path = entry?.path();
+        let found = if path.is_dir() {
+            contains(&path, bytes)?
+        } else {
+            std::fs::read(&path)?.windows(bytes.len()).any(|window| window == bytes)
+        };
+        if found {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn spawn(
