@@ -82,6 +82,18 @@ def do_delete(r):
     client.delete_object(Bucket=r["bucket"], Key=r["key"])
 
 
+def do_session(r):
+    """Temporary credentials of the same user, from STS."""
+    sts = boto3.client("sts", endpoint_url=os.environ["FOREIGN_ENDPOINT"], region_name="us-east-1")
+    role = sts.assume_role(RoleArn="arn:aws:iam::123456789012:role/any", RoleSessionName="tests")
+    given = role["Credentials"]
+    return {
+        "access_key": given["AccessKeyId"],
+        "secret_key": given["SecretAccessKey"],
+        "token": given["SessionToken"],
+    }
+
+
 def do_create(r):
     client.create_bucket(Bucket=r["bucket"])
 

@@ -58,7 +58,7 @@ async fn without_the_customers_key_nothing_is_read() {
     put_mark(S3Config { sse: customer(7), ..config.clone() }).await;
     for sse in [Sse::None, customer(8)] {
         let store = S3Store::connect(S3Config { sse, ..config.clone() }).await.expect("plain settings");
-        let error = store.get(&mark(), GetRequest::default()).await.err().expect("no bytes");
+        let error = store.get(&mark(), GetRequest::default()).await.expect_err("no bytes");
         assert!(matches!(error.kind, ErrorKind::Denied | ErrorKind::Rejected), "{error:?}");
     }
 }

@@ -1,5 +1,6 @@
 //! The contract suites, run on every implementation.
 
+mod credentials;
 mod encryption;
 mod faults;
 mod hostile;

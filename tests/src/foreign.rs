@@ -36,6 +36,17 @@ pub struct Head {
     pub metadata: BTreeMap<String, String>,
 }
 
+/// Temporary credentials.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+pub struct Session {
+    /// The public part.
+    pub access_key: String,
+    /// The secret.
+    pub secret_key: String,
+    /// The session token, without which they are not valid.
+    pub token: String,
+}
+
 /// The client. Safe to use from several threads, one request at a time.
 #[derive(Debug)]
 pub struct Foreign {
@@ -64,6 +75,11 @@ impl Foreign {
     /// A bucket of that server, which must exist.
     pub fn bucket<'a>(&'a self, name: &'a str) -> Bucket<'a> {
         Bucket { client: self, name }
+    }
+
+    /// Temporary credentials of this client's user (STS `AssumeRole`).
+    pub fn session(&self) -> Result<Session> {
+        serde_json::from_value(self.ask(&json!({"op": "session"}))?).context("temporary credentials")
     }
 
     /// Asks, and waits for the answer; an error code of the server is an error.
