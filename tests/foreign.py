@@ -54,6 +54,11 @@ def do_put(r):
     client.put_object(Bucket=r["bucket"], Key=r["key"], Body=body, Metadata=r.get("metadata", {}))
 
 
+def do_put_expiring(r):
+    body = base64.b64decode(r["body"])
+    client.put_object(Bucket=r["bucket"], Key=r["key"], Body=body, Expires=r["expires"])
+
+
 def do_tag(r):
     tags = {"TagSet": [{"Key": k, "Value": v} for k, v in r["tags"].items()]}
     client.put_object_tagging(Bucket=r["bucket"], Key=r["key"], Tagging=tags)
@@ -74,6 +79,7 @@ def do_head(r):
         "size": head["ContentLength"],
         "etag": head["ETag"],
         "type": head.get("ContentType", ""),
+        "expires": head.get("ExpiresString", ""),
         "metadata": head["Metadata"],
     }
 

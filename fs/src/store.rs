@@ -103,10 +103,15 @@ pub struct Headers {
     pub content_encoding: Option<String>,
     /// `Content-Language`.
     pub content_language: Option<String>,
+    /// `Expires`, as it was sent.
+    pub expires: Option<String>,
     /// `x-amz-storage-class`; `None` is the store's default.
     pub storage_class: Option<String>,
     /// `x-amz-meta-*`: lower-case names without that prefix, at most 2 KiB in all.
     pub user: BTreeMap<String, String>,
+    /// The object has tags (`x-amz-tagging-count`): a new version of it takes them over. They are read when it is
+    /// made, for they change without a new version.
+    pub tagged: bool,
 }
 
 /// What HEAD says.

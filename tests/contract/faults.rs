@@ -27,8 +27,10 @@ static NO_HEADERS: Headers = Headers {
     content_disposition: None,
     content_encoding: None,
     content_language: None,
+    expires: None,
     storage_class: None,
     user: BTreeMap::new(),
+    tagged: false,
 };
 
 /// A store, the proxy, the server behind it, and one object.

@@ -1,8 +1,11 @@
 //! Who may do what: modes, owners, set-id bits, sticky directories, access control lists, extended attributes and
 //! special files. These tests need root: they act as other users.
 
-use rustix::fs::{CWD, FileType, Mode, XattrFlags, mknodat, removexattr, setxattr};
+use rustix::fs::{
+    CWD, FileType, Mode, RenameFlags, XattrFlags, mknodat, removexattr, renameat_with, setxattr,
+};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::process::{Command, Output};
@@ -39,6 +42,7 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     the_attributes_of_s3fs_are_shown,
     an_attribute_that_does_not_fit_is_refused,
     tags_and_metadata_of_others_survive_changes_of_attributes,
+    tags_and_expiry_survive_changes_of_content,
     fixed_attributes_are_shown_for_all,
 );
 
@@ -405,7 +409,7 @@ fn an_attribute_that_does_not_fit_is_refused(subject: &Subject<'_>) {
 }
 
 fn tags_and_metadata_of_others_survive_changes_of_attributes(subject: &Subject<'_>) {
-    let team = std::collections::BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
+    let team = BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
     subject.bucket().put_with("f", b"f", &team).unwrap();
     subject.bucket().tag("f", &team).unwrap();
     set_mode(subject, "f", 0o600);
@@ -416,6 +420,33 @@ fn tags_and_metadata_of_others_survive_changes_of_attributes(subject: &Subject<'
     let metadata = subject.bucket().head("g").unwrap().metadata;
     assert_eq!(metadata.get("team").map(String::as_str), Some("blue"));
     assert_eq!(metadata.get("file-permissions").map(String::as_str), Some("0100600"));
+}
+
+fn tags_and_expiry_survive_changes_of_content(subject: &Subject<'_>) {
+    let tags = BTreeMap::from([("team".to_owned(), "blue + green/=@:".to_owned())]);
+    // Large enough to be changed in parts.
+    let bodies = [("small", vec![1; 100]), ("large", vec![2; 24 << 20])];
+    let expires = "Wed, 21 Oct 2037 07:28:00 GMT";
+    for (name, body) in &bodies {
+        subject.bucket().put_expiring(name, body, expires).unwrap();
+        subject.bucket().tag(name, &tags).unwrap();
+        let file = OpenOptions::new().write(true).open(subject.path(name)).unwrap();
+        file.write_all_at(b"changed", 10).unwrap();
+        drop(file);
+        assert_eq!(subject.bucket().tags(name).unwrap(), tags, "{name}");
+        // Renamed while it is being written.
+        let file = OpenOptions::new().write(true).open(subject.path(name)).unwrap();
+        file.write_all_at(b"again", 10).unwrap();
+        let moved = format!("{name}-moved");
+        fs::rename(subject.path(name), subject.path(&moved)).unwrap();
+        drop(file);
+        assert_eq!(subject.bucket().tags(&moved).unwrap(), tags, "{moved}");
+        // To a name that must be free: copied in parts.
+        let (from, to) = (subject.path(&moved), subject.path(&format!("{name}-free")));
+        renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).unwrap();
+        assert_eq!(subject.bucket().tags(&format!("{name}-free")).unwrap(), tags, "{name}-free");
+        assert_eq!(subject.bucket().head(&format!("{name}-free")).unwrap().expires, expires);
+    }
 }
 
 fn fixed_attributes_are_shown_for_all(subject: &Subject<'_>) {

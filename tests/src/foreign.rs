@@ -32,6 +32,8 @@ pub struct Head {
     /// The content type.
     #[serde(rename = "type")]
     pub content_type: String,
+    /// `Expires`.
+    pub expires: String,
     /// User metadata.
     pub metadata: BTreeMap<String, String>,
 }
@@ -156,6 +158,15 @@ impl Bucket<'_> {
         let body = BASE64_STANDARD.encode(body);
         let request =
             json!({"op": "put", "bucket": self.name, "key": key, "body": body, "metadata": metadata});
+        self.client.ask(&request).map(drop)
+    }
+
+    /// Puts an object that is out of date from a time on, as HTTP writes it.
+    pub fn put_expiring(&self, key: &str, body: &[u8], expires: &str) -> Result<()> {
+        let body = BASE64_STANDARD.encode(body);
+        let request = json!({
+            "op": "put_expiring", "bucket": self.name, "key": key, "body": body, "expires": expires,
+        });
         self.client.ask(&request).map(drop)
     }
 

@@ -50,6 +50,9 @@ macro_rules! described {
             content_disposition: headers.content_disposition,
             content_encoding: headers.content_encoding,
             content_language: headers.content_language,
+            expires: headers
+                .expires
+                .and_then(|date| Timestamp::parse(dto::TimestampFormat::HttpDate, &date).ok()),
             storage_class: headers.storage_class.map(Into::into),
             metadata: Some(headers.user.into_iter().collect()),
             e_tag: Some(tag(&info.version)),

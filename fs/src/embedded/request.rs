@@ -86,12 +86,20 @@ macro_rules! headers {
             content_disposition: $input.content_disposition.take(),
             content_encoding: $input.content_encoding.take(),
             content_language: $input.content_language.take(),
+            expires: $input.expires.take().and_then($crate::embedded::request::http_date),
             storage_class: $input.storage_class.take().map(|class| class.as_str().to_owned()),
             user: $crate::embedded::request::user($input.metadata.take()),
+            tagged: false,
         }
     };
 }
 pub(super) use headers;
+
+pub(super) fn http_date(date: dto::Timestamp) -> Option<String> {
+    let mut text = Vec::new();
+    date.format(dto::TimestampFormat::HttpDate, &mut text).ok()?;
+    String::from_utf8(text).ok()
+}
 
 pub(super) fn user(metadata: Option<dto::Metadata>) -> std::collections::BTreeMap<String, String> {
     metadata.into_iter().flatten().map(|(name, value)| (name.to_lowercase(), value)).collect()

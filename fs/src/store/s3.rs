@@ -17,6 +17,7 @@ mod headers;
 mod list;
 mod response;
 mod settle;
+mod tags;
 mod upload;
 
 pub use config::{CredentialSource, CustomerKey, PathStyle, S3Config, Sse};
@@ -29,6 +30,7 @@ use super::{
 use crate::name::Key;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat};
 use aws_sdk_s3::types::ChecksumMode;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -130,6 +132,11 @@ fn decode_crc(text: &str) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
+/// A date for the SDK, which takes none that it cannot read.
+fn http_date(text: Option<&str>) -> Option<DateTime> {
+    DateTime::from_str(text?, DateTimeFormat::HttpDate).ok()
+}
+
 /// Sets the object's headers on a request that begins one.
 macro_rules! with_headers {
     ($request:expr, $headers:expr, $default_class:expr) => {{
@@ -143,6 +150,7 @@ macro_rules! with_headers {
             .set_content_disposition(headers.content_disposition.clone())
             .set_content_encoding(headers.content_encoding.clone())
             .set_content_language(headers.content_language.clone())
+            .set_expires($crate::store::s3::http_date(headers.expires.as_deref()))
             .set_storage_class(class.map(|class| class.as_str().into()))
             .set_metadata(user)
     }};
@@ -167,10 +175,12 @@ impl ObjectStore for S3Store {
 
     async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {
         let site = self.site(Op::Put, Some(key));
+        let tags = tags::of(self, key, headers, &site).await?;
         let (if_match, if_none_match) = conditions(&condition);
         let (size, crc, attempts) = (body.len(), crc_fast::crc64_nvme(&body), Attempts::default());
         let request = self.client.put_object().bucket(self.bucket()).key(key.as_str());
         let request = with_headers!(request, headers, self.config.storage_class)
+            .set_tagging(tags)
             .checksum_crc64_nvme(encode_crc(crc))
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
@@ -205,7 +215,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn create_upload(&self, key: &Key, headers: &Headers, parts: PartKinds) -> Result<Upload> {
-        upload::create(self, key, headers, parts).await
+        upload::create(self, key, (headers, key), parts).await
     }
 
     async fn upload_part(&self, upload: &Upload, number: u16, source: PartSource) -> Result<Part> {

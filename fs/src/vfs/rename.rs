@@ -188,7 +188,10 @@ impl Vfs {
             self.commit_locked(target, file).await?;
         }
         let replaced = target.as_ref().and_then(|target| current_version(target));
-        let content = file.state.lock().content.clone();
+        let (content, tagged) = {
+            let state = file.state.lock();
+            (state.content.clone(), state.headers.tagged)
+        };
         match content {
             Content::Remote(remote) => {
                 let (posix, headers, kept) = self.renamed_attributes(file);
@@ -204,10 +207,10 @@ impl Vfs {
                 self.table.rename(inode.ino, to.clone());
                 self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
             }
-            Content::Staged(stage) if stage.overlay.is_some() => {
-                // What is not in the layer is in the object: that moves with it.
+            Content::Staged(stage) if stage.overlay.is_some() || (tagged && stage.base.is_some()) => {
+                // What is not in the layer is in the object, and so are its tags: that moves with it.
                 self.commit_locked(inode, file).await?;
-                let version = current_version(inode).ok_or(Error::Internal("a layer has a base"))?;
+                let version = current_version(inode).ok_or(Error::Internal("there was a base"))?;
                 let version = self.rename_object((from, to), &keys, &version, (replaced, mode), None).await?;
                 self.follow_copy(inode, &version);
                 self.table.rename(inode.ino, to.clone());

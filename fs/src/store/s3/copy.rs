@@ -81,7 +81,7 @@ async fn copy_by_parts(store: &S3Store, request: CopyRequest) -> Result<Version>
         Some(headers) => headers.clone(),
         None => source_headers(store, &request).await?,
     };
-    let upload = upload::create(store, &request.to, &headers, PartKinds::Copied).await?;
+    let upload = upload::create(store, &request.to, (&headers, &request.from), PartKinds::Copied).await?;
     match copy_parts(store, &upload, &request).await {
         Ok(version) => Ok(version),
         Err(error) => {

@@ -21,8 +21,10 @@ macro_rules! headers {
             content_disposition: $answer.content_disposition().map(str::to_owned),
             content_encoding: $answer.content_encoding().map(str::to_owned),
             content_language: $answer.content_language().map(str::to_owned),
+            expires: $answer.expires_string().map(str::to_owned),
             storage_class: $answer.storage_class().map(|class| class.as_str().to_owned()),
             user: user_metadata($answer.metadata()),
+            tagged: $answer.tag_count().is_some_and(|count| count > 0),
         }
     };
 }

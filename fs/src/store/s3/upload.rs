@@ -3,7 +3,7 @@
 //! refuses it there for uploads that were begun without one, and for empty ones.
 
 use super::settle::{Attempts, Ours, settle};
-use super::{S3Store, SMALL_BODY, client, conditions, decode_crc, encode_crc, response, with_headers};
+use super::{S3Store, SMALL_BODY, client, conditions, decode_crc, encode_crc, response, tags, with_headers};
 use crate::name::Key;
 use crate::store::{
     Abandoned, CompleteRequest, Condition, Error, ErrorKind, Headers, Op, Part, PartKinds, Result, Upload,
@@ -17,15 +17,17 @@ use std::time::{Duration, SystemTime};
 /// What a server puts together or copies at the least, in bytes per second.
 const SLOWEST_SERVER: u64 = 16 << 20;
 
+/// Begins an upload, with the tags of `tags_of` if there are any.
 pub(super) async fn create(
     store: &S3Store,
     key: &Key,
-    headers: &Headers,
+    (headers, tags_of): (&Headers, &Key),
     parts: PartKinds,
 ) -> Result<Upload> {
     let site = store.site(Op::CreateUpload, Some(key));
     let request = store.client.create_multipart_upload().bucket(store.bucket()).key(key.as_str());
-    let mut request = with_headers!(request, headers, store.config.storage_class);
+    let tags = tags::of(store, tags_of, headers, &site).await?;
+    let mut request = with_headers!(request, headers, store.config.storage_class).set_tagging(tags);
     // MinIO refuses to copy a part into an upload with a checksum ("checksum missing").
     if parts == PartKinds::Sent {
         request =

@@ -39,6 +39,8 @@ async fn headers_and_user_metadata_survive(scratch: Scratch) -> Result<()> {
         content_encoding: Some("identity".into()),
         content_language: Some("rm".into()),
         storage_class: None,
+        expires: Some("Wed, 21 Oct 2037 07:28:00 GMT".into()),
+        tagged: false,
         user: BTreeMap::from([("mode".into(), "33188".into()), ("a-b".into(), "x y".into())]),
     };
     let key = scratch.key("h");
