@@ -372,6 +372,9 @@ fn registration(server: &Server) -> Result<()> {
         let driver =
             Driver::start(server, &["--driver-name", "csi.test", "--kubelet-socket", "/plugins/csi.sock"])?;
         let socket = driver.registry().join("csi.test-reg.sock");
+        // The kubelet watches the folder: the driver registers when its own socket stands.
+        let there = || Ok(std::os::unix::net::UnixStream::connect(&socket).is_ok().then_some(()));
+        wait::eventually(Duration::from_secs(30), "the driver registers", there)?;
         let mut kubelet = RegistrationClient::connect(format!("unix://{}", socket.display())).await?;
         let info = kubelet.get_info(InfoRequest {}).await?.into_inner();
         ensure!((info.r#type.as_str(), info.name.as_str()) == ("CSIPlugin", "csi.test"), "{info:?}");
