@@ -23,7 +23,7 @@ use crate::mount::record::{self, Outcome, Record, RecordFile};
 use crate::mount::{Failure, checks, harden, log_target, registry};
 use crate::session_log;
 use crate::telemetry::{self, Target};
-use channel::{Order, Report};
+use channel::{Order, Report, Restarts};
 use policy::{Death, Next, Policy};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
@@ -64,6 +64,7 @@ struct Keeper {
     /// Of the session log, as the worker writes it.
     format: u32,
     policy: Policy,
+    restarts: Restarts,
     /// Ending signals that a worker may have died of before it could act.
     pending: Vec<Signal>,
 }
@@ -121,8 +122,19 @@ impl Keeper {
                 tracing::info!(source = %config.source, %dir, worker = worker.pid(), "mounted");
                 std::env::set_current_dir("/")?;
                 let door = Door::open(registry.door_of(&mounted.entry.dir))?;
-                let (format, policy, pending) = (session_log::FORMAT, Policy::default(), Vec::new());
-                Ok(Self { plan, worker, signals, mounted, log, record, door, format, policy, pending })
+                Ok(Self {
+                    plan,
+                    worker,
+                    signals,
+                    mounted,
+                    log,
+                    record,
+                    door,
+                    format: session_log::FORMAT,
+                    policy: Policy::default(),
+                    restarts: Restarts::default(),
+                    pending: Vec::new(),
+                })
             }
             (result, made) => {
                 worker.end();
@@ -179,6 +191,8 @@ impl Keeper {
                 None => Death::Unborn,
             };
             tracing::error!(worker = self.worker.pid(), %status, "the worker died");
+            self.restarts.count += 1;
+            self.restarts.last = status.to_string();
             match self.policy.next(death) {
                 Next::GiveUp => return Err(self.give_up()),
                 Next::Start(wait) => pause(wait)?,
@@ -193,7 +207,7 @@ impl Keeper {
     }
 
     fn order_adoption(&self) -> io::Result<()> {
-        let order = Order::Adopt((&self.mounted.entry).into());
+        let order = Order::Adopt { mounted: (&self.mounted.entry).into(), restarts: self.restarts.clone() };
         self.worker.order(&order, &[self.mounted.device.as_fd(), self.log.as_fd()])
     }
 

@@ -6,9 +6,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::time::Duration;
+use tarn_tests::mount::CHANGE_LIMIT;
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
-use tarn_tests::{behaviours, data, mapping};
+use tarn_tests::{behaviours, data, mapping, run};
 
 pub(crate) const ALL: &[Behaviour] = behaviours!(
     On::Tarn,
@@ -22,6 +23,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     a_mapped_file_is_committed,
     times_and_modes_stay,
     the_keeper_is_small_and_sleeps,
+    the_status_counts_the_dead,
 );
 
 /// Kills the worker of the subject's mount.
@@ -208,4 +210,20 @@ fn the_keeper_is_small_and_sleeps(subject: &Subject<'_>) {
     let kib: u64 = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
     assert!(kib < 4 << 10, "{kib} KiB of its own");
     subject.give_mount(mount);
+}
+
+fn the_status_counts_the_dead(subject: &Subject<'_>) {
+    let status = || {
+        let mut tarn = tarn_tests::mount::tarn().unwrap();
+        run::must(tarn.arg("status").arg(subject.root()), CHANGE_LIMIT).unwrap()
+    };
+    let line = |text: &str| text.lines().find(|line| line.contains("restarts")).unwrap().trim().to_owned();
+    assert_eq!(line(&status()), "restarts    none");
+    kill(subject);
+    kill(subject);
+    let said = line(&status());
+    assert!(
+        said.starts_with("restarts    2; the last ") && said.ends_with("ago: signal: 9 (SIGKILL)"),
+        "{said}"
+    );
 }

@@ -43,7 +43,7 @@ pub(super) fn render(status: &MountStatus) -> Result<String, fmt::Error> {
     let (dirty, cache) = (status.dirty.unwrap_or_default(), status.cache.clone().unwrap_or_default());
     let (serving, transfer) =
         (status.serving.clone().unwrap_or_default(), status.transfer.unwrap_or_default());
-    gauge("up_seconds", "Seconds since the mount was made", status.up_seconds);
+    gauge("up_seconds", "Seconds since the serving process began", status.up_seconds);
     gauge("memory_bytes", "Memory of the serving process in RAM", status.memory);
     gauge("passthrough", "1 if the kernel serves local files by itself", u64::from(serving.passthrough));
     gauge("inodes", "Files and directories that the kernel knows", status.inodes);
@@ -55,7 +55,7 @@ pub(super) fn render(status: &MountStatus) -> Result<String, fmt::Error> {
         "Age of the last write to the one that waits longest",
         dirty.oldest_seconds,
     );
-    gauge("conflicts", "Conflicts since the mount was made", status.conflicts.len() as u64);
+    gauge("conflicts", "Conflicts since the serving process began", status.conflicts.len() as u64);
     gauge("cache_used_bytes", "Bytes of clean objects on the local disk", cache.used);
     gauge("cache_limit_bytes", "Bytes they may take", cache.limit);
     let mut counter = |name: &str, help: &str, value: u64| {
@@ -63,6 +63,7 @@ pub(super) fn render(status: &MountStatus) -> Result<String, fmt::Error> {
         counter.inc_by(value);
         registry.register(name, help, counter);
     };
+    counter("restarts", "Serving processes that died and were replaced", status.restarts);
     counter("cache_hits", "Reads answered from the local disk", cache.hits);
     counter("cache_misses", "Reads that found a block missing", cache.misses);
     counter("cache_bad_blocks", "Blocks found damaged on the local disk", cache.bad_blocks);

@@ -9,6 +9,7 @@ use super::proto::{
 use crate::clock;
 use crate::config::table::LOG_LEVELS;
 use crate::inode::Ino;
+use crate::keeper::channel::Restarts;
 use crate::mount::guard::Guard;
 use crate::store::{ObserveStore, Op};
 use crate::telemetry::LevelSwitch;
@@ -55,6 +56,7 @@ pub(crate) struct Facts {
     pub(crate) log: String,
     pub(crate) log_level: String,
     pub(crate) read_only: bool,
+    pub(crate) restarts: Restarts,
     pub(crate) switch: LevelSwitch,
 }
 
@@ -167,6 +169,8 @@ impl Desk {
             handles: overview.handles as u64,
             memory: resident(),
             guard: Some(guard(&self.mounted.guard)),
+            restarts: self.facts.restarts.count,
+            last_death: self.facts.restarts.last.clone(),
         }
     }
 

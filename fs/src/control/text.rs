@@ -48,6 +48,7 @@ pub(super) fn status(status: &MountStatus) -> String {
             bytes(status.memory)
         ),
     );
+    line("restarts", restarts(status));
     line("serving", serving(status.serving.as_ref()));
     line("writers", guard(status.guard.as_ref()));
     line("dirty", dirty(status.dirty.as_ref()));
@@ -66,6 +67,13 @@ pub(super) fn status(status: &MountStatus) -> String {
         line("", format!("{} was changed elsewhere, ours is {}", conflict.key, conflict.kept_as));
     }
     text
+}
+
+fn restarts(status: &MountStatus) -> String {
+    match status.restarts {
+        0 => "none".to_owned(),
+        count => format!("{count}; the last {} ago: {}", span(status.up_seconds), status.last_death),
+    }
 }
 
 fn serving(serving: Option<&Serving>) -> String {
@@ -149,6 +157,9 @@ mod tests {
             source: "s3://data".into(),
             version: "1.2.3".into(),
             pid: 7,
+            up_seconds: 12,
+            restarts: 2,
+            last_death: "signal: 9 (SIGKILL)".into(),
             serving: Some(Serving { passthrough: false, reason: "turned off".into(), read_only: false }),
             guard: Some(Guard {
                 weak: vec!["conditional PUT: accepted and ignored".into()],
@@ -164,6 +175,7 @@ mod tests {
         let text = status(&busy);
         for part in [
             "/mnt/data  s3://data\n",
+            "restarts    2; the last 12 s ago: signal: 9 (SIGKILL)",
             "comes to tarn: turned off",
             "CAN overwrite each other unnoticed; the server: conditional PUT: accepted and ignored",
             "2 files are not in the bucket yet, 4.0 KiB, the oldest for 1 min 1 s",

@@ -34,8 +34,13 @@ pub enum Order {
     },
     /// The mount stands; serve it from its INIT on. With the device.
     Serve(MountedAt),
-    /// Go on serving a mount whose worker is dead. With device and log.
-    Adopt(MountedAt),
+    /// Go on serving a mount whose worker is gone. With device and log.
+    Adopt {
+        /// The mount.
+        mounted: MountedAt,
+        /// How many workers died before.
+        restarts: Restarts,
+    },
     /// Finish what is under way, begin nothing, and end: the next worker waits.
     HandOver,
 }
@@ -73,6 +78,15 @@ impl Report {
         outcome.failed.truncate(NAMED_MAX);
         Self::Ended { outcome, error }
     }
+}
+
+/// The workers of a mount that died.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// How many.
+    pub count: u64,
+    /// How the last of them died: `signal: 9 (SIGKILL)`.
+    pub last: String,
 }
 
 /// A mount as the keeper made it.

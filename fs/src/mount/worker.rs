@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::control::{self, Desk, Facts};
 use crate::fuse::Gate;
 use crate::fuse::session::{self, DeviceSlot, Mounted, SessionHandle};
-use crate::keeper::channel::{Channel, MountedAt, Order, Report};
+use crate::keeper::channel::{Channel, MountedAt, Order, Report, Restarts};
 use crate::mount::background::Role;
 use crate::session_log::{FORMAT, SessionLog};
 use crate::telemetry;
@@ -42,6 +42,7 @@ struct Task {
     log: OwnedFd,
     /// The mount of the worker before this one.
     mounted: Option<Mounted>,
+    restarts: Restarts,
 }
 
 impl Task {
@@ -50,11 +51,12 @@ impl Task {
         let mut next = || fds.pop().ok_or_else(|| Failure::text("the keeper sent no descriptor"));
         match order {
             Order::Start { dir } => {
-                Ok(Self { dir: PathBuf::from(OsString::from_vec(dir)), log: next()?, mounted: None })
+                let dir = PathBuf::from(OsString::from_vec(dir));
+                Ok(Self { dir, log: next()?, mounted: None, restarts: Restarts::default() })
             }
-            Order::Adopt(at) => {
+            Order::Adopt { mounted: at, restarts } => {
                 let (log, mounted) = (next()?, mounted(at, next()?));
-                Ok(Self { dir: mounted.entry.dir.clone(), log, mounted: Some(mounted) })
+                Ok(Self { dir: mounted.entry.dir.clone(), log, mounted: Some(mounted), restarts })
             }
             Order::Serve(_) | Order::HandOver => {
                 Err(Failure::text("the keeper ordered something of a mount that was not started"))
@@ -89,6 +91,7 @@ where
         log: log.to_string(),
         log_level: config.process.log_level.clone(),
         read_only: config.files.read_only,
+        restarts: task.restarts.clone(),
         switch,
     };
     harden()?;
