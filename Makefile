@@ -2,6 +2,7 @@
 PREFIX ?= /usr/local
 DESTDIR ?=
 SBINDIR ?= /sbin
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
@@ -58,11 +59,14 @@ lint: ## Check format, lints, licences and sources
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	tests/deny.sh
 
-install: build ## Install tarn and the helpers of mount(8)
+install: build ## Install tarn, the helpers of mount(8) and the service tarn@
 	install -D -m 0755 target/release/tarn $(DESTDIR)$(PREFIX)/bin/tarn
 	install -d $(DESTDIR)$(SBINDIR)
 	ln -sfn $(PREFIX)/bin/tarn $(DESTDIR)$(SBINDIR)/mount.tarn
 	ln -sfn $(PREFIX)/bin/tarn $(DESTDIR)$(SBINDIR)/mount.fuse.tarn
+	install -d $(DESTDIR)$(UNITDIR)
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' deploy/systemd/tarn@.service >$(DESTDIR)$(UNITDIR)/tarn@.service
 
 uninstall: ## Remove what install put there
-	rm -f $(DESTDIR)$(PREFIX)/bin/tarn $(DESTDIR)$(SBINDIR)/mount.tarn $(DESTDIR)$(SBINDIR)/mount.fuse.tarn
+	rm -f $(DESTDIR)$(PREFIX)/bin/tarn $(DESTDIR)$(SBINDIR)/mount.tarn $(DESTDIR)$(SBINDIR)/mount.fuse.tarn \
+		$(DESTDIR)$(UNITDIR)/tarn@.service

@@ -83,7 +83,7 @@ test)
     rust
     debian fusermount3=fuse3 fio=fio rsync=rsync zip=zip unzip=unzip sqlite3=sqlite3 git=git \
         setfattr=attr python3=python3 strace=strace mkfs.ext4=e2fsprogs setpriv=util-linux mkfs.xfs=xfsprogs \
-        stress-ng=stress-ng vim=vim
+        stress-ng=stress-ng vim=vim systemd-analyze=systemd
     python_venv
     go_tool csi-sanity github.com/kubernetes-csi/csi-test/v5/cmd/csi-sanity "$csi_sanity_version"
     go_tool helm helm.sh/helm/v3/cmd/helm "$helm_version"

@@ -18,7 +18,7 @@ pub use worker::MARK;
 
 use crate::config::Config;
 use crate::fuse::session::{self, Mode, MountRequest, Mounted, OptionText};
-use crate::mount::background::{Ready, Role};
+use crate::mount::background::{self, Ready, Role};
 use crate::mount::record::{self, Outcome, Record, RecordFile};
 use crate::mount::{Failure, checks, harden, log_target, registry};
 use crate::session_log;
@@ -153,6 +153,7 @@ impl Keeper {
                 None => {}
                 Some(Event::Asked) => self.serve_door(),
                 Some(Event::Signal(signal)) => {
+                    background::ending();
                     self.pending.push(signal);
                     self.worker.signal(signal);
                 }

@@ -3,13 +3,14 @@
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 use tarn_tests::mount::{self, CHANGE_LIMIT, MountPlan, is_mounted};
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
 use tarn_tests::wait::eventually;
-use tarn_tests::{behaviours, run, server};
+use tarn_tests::{behaviours, paths, run, server};
 
 pub(crate) const ALL: &[Behaviour] = behaviours!(
     On::Tarn,
@@ -18,6 +19,8 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     tarn_umount_ends_it,
     sigterm_ends_it,
     sigint_ends_it,
+    systemd_learns_of_start_and_end,
+    the_service_is_one_that_systemd_takes,
     a_busy_mount_is_not_unmounted_by_umount,
     sigterm_with_an_open_written_file_loses_nothing,
     a_mount_in_the_background_is_reported_and_ended,
@@ -65,6 +68,40 @@ fn sigterm_ends_it(subject: &Subject<'_>) {
 
 fn sigint_ends_it(subject: &Subject<'_>) {
     ends_cleanly(subject, |mount| mount.signal(Signal::INT).unwrap());
+}
+
+fn systemd_learns_of_start_and_end(subject: &Subject<'_>) {
+    subject.take_mount().unmount().unwrap();
+    let path = subject.scratch().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(CHANGE_LIMIT)).unwrap();
+    let mount = subject.plan().clone().with_env("NOTIFY_SOCKET", path.to_str().unwrap()).mount().unwrap();
+    let hear = || {
+        let mut message = [0; 64];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+    assert_eq!(hear().trim(), "READY=1");
+    fs::write(subject.path("f"), b"through the mount").unwrap();
+    mount.signal(Signal::TERM).unwrap();
+    assert_eq!(hear().trim(), "STOPPING=1");
+    mount.must_end_cleanly().unwrap();
+    assert_eq!(subject.bucket().get("f").unwrap(), b"through the mount");
+    subject.mount_again().unwrap();
+}
+
+fn the_service_is_one_that_systemd_takes(subject: &Subject<'_>) {
+    let unit = fs::read_to_string(paths::root().join("deploy/systemd/tarn@.service")).unwrap();
+    assert!(unit.contains("/usr/local/bin/tarn"), "{unit}");
+    let here = paths::tarn().unwrap();
+    // The instance of a mount point that exists.
+    let path = subject.scratch().join("tarn@tmp.service");
+    fs::write(&path, unit.replace("/usr/local/bin/tarn", here.to_str().unwrap())).unwrap();
+    let mut verify = run::command("systemd-analyze");
+    verify.args(["verify", "--man=no"]).arg(&path);
+    let outcome = run::run(&mut verify, CHANGE_LIMIT).unwrap();
+    let name = "tarn@tmp.service";
+    assert!(outcome.status.success() && !outcome.stderr.contains(name), "{}", outcome.stderr);
 }
 
 fn a_busy_mount_is_not_unmounted_by_umount(subject: &Subject<'_>) {

@@ -35,8 +35,9 @@ pub struct MountPlan {
     pub options: Vec<String>,
     /// Kill the processes after this long.
     pub limit: Duration,
-    /// Where workers kill themselves (`done:mkdir`, `logged:unlink`); development builds only.
-    pub failpoint: Option<String>,
+    /// Further variables. `TARN_FAILPOINT` says where workers kill themselves (`done:mkdir`, `logged:unlink`), in
+    /// development builds.
+    pub variables: Vec<(String, String)>,
 }
 
 impl MountPlan {
@@ -51,13 +52,19 @@ impl MountPlan {
             probe: "off",
             options: Vec::new(),
             limit: Duration::from_secs(120),
-            failpoint: None,
+            variables: Vec::new(),
         }
     }
 
     /// The same with another option.
     pub fn with(mut self, options: &[&str]) -> Self {
         self.options.extend(options.iter().map(|&option| option.to_owned()));
+        self
+    }
+
+    /// The same with another variable.
+    pub fn with_env(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -76,9 +83,7 @@ impl MountPlan {
             .env("AWS_CONFIG_FILE", "/dev/null")
             .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
             .env("AWS_EC2_METADATA_DISABLED", "true");
-        if let Some(failpoint) = &self.failpoint {
-            command.env("TARN_FAILPOINT", failpoint);
-        }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         Ok(command)
     }
 

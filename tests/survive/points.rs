@@ -32,8 +32,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
 fn at(subject: &Subject<'_>, op: &str, work: impl Fn(&Path)) {
     for point in ["done", "logged"] {
         subject.take_mount().unmount().unwrap();
-        let mut plan = subject.plan().clone();
-        plan.failpoint = Some(format!("{point}:{op}"));
+        let plan = subject.plan().clone().with_env("TARN_FAILPOINT", &format!("{point}:{op}"));
         subject.give_mount(plan.mount().unwrap());
         let dir = subject.path(point);
         if op != "mkdir" {

@@ -7,6 +7,7 @@
 //! Standard input and error of the child are `/dev/null`, so nothing that the shell waits for stays open.
 
 use crate::keeper;
+use sd_notify::NotifyState;
 use std::env;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -70,7 +71,11 @@ impl Ready {
     pub fn mounted(&self) -> io::Result<()> {
         match self.role {
             Role::Child => say("ok\n"),
-            Role::Parent | Role::Foreground | Role::Worker => Ok(()),
+            Role::Foreground => {
+                tell(NotifyState::Ready);
+                Ok(())
+            }
+            Role::Parent | Role::Worker => Ok(()),
         }
     }
 
@@ -82,6 +87,18 @@ impl Ready {
                 writeln!(io::stderr(), "tarn: {text}").unwrap_or_default();
             }
         }
+    }
+}
+
+/// Says that the mount is about to end, if systemd wants to know.
+pub fn ending() {
+    tell(NotifyState::Stopping);
+}
+
+/// Tells the service manager that started this process (sd_notify(3)).
+fn tell(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "the service manager cannot be told");
     }
 }
 
