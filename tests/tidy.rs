@@ -246,3 +246,21 @@ fn unsafe_code_says_why_it_is_sound() {
     }
     none("no SAFETY comment", &wrong);
 }
+
+#[test]
+fn every_known_case_has_tests_that_exist() {
+    const CASES: usize = 42;
+    let code: String = texts(&["rs"]).into_iter().map(|(_, text)| text).collect();
+    let list = fs::read_to_string(paths::root().join("tests/faults/CASES.md")).unwrap();
+    let rows: Vec<&str> =
+        list.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| # |")).collect();
+    let numbers: Vec<String> =
+        rows.iter().map(|row| row.split('|').nth(1).unwrap().trim().to_owned()).collect();
+    assert_eq!(numbers, (1..=CASES).map(|number| number.to_string()).collect::<Vec<_>>());
+    let missing = rows.iter().flat_map(|row| {
+        let tests: Vec<&str> = row.rsplit('|').nth(1).unwrap().split('`').skip(1).step_by(2).collect();
+        assert!(!tests.is_empty(), "{row}");
+        tests.into_iter().filter(|test| !code.contains(&format!("fn {test}("))).map(str::to_owned)
+    });
+    none("tests that are not there", &missing.collect::<Vec<_>>());
+}

@@ -2,6 +2,7 @@
 
 use crate::load::close;
 use crate::results;
+use rustix::io::Errno;
 use rustix::process::{Signal, kill_process};
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,6 +19,7 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     files_closed_during_an_outage_arrive_though_the_worker_is_killed,
     a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads,
     a_close_that_waits_for_the_bucket_fails_during_an_outage_and_loses_nothing,
+    an_outage_makes_nothing_look_removed_or_empty,
 );
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Mounts through a relay, with requests that give up soon.
 fn through<T>(
     subject: &Subject<'_>,
-    commit: &str,
+    (commit, attr_ttl): (&str, &str),
     work: impl FnOnce(&Proxy, &tarn_tests::mount::MountPlan) -> T,
 ) -> T {
     subject.take_mount().unmount().unwrap();
@@ -34,7 +36,7 @@ fn through<T>(
         .plan()
         .clone()
         .with(&["--commit", commit, "--request-timeout", "1s"])
-        .with(&["--attr-ttl", "1h"]);
+        .with(&["--attr-ttl", attr_ttl]);
     plan.endpoint = proxy.endpoint();
     let result = work(&proxy, &plan);
     subject.mount_again().unwrap();
@@ -54,7 +56,7 @@ fn write(subject: &Subject<'_>, name: &str, body: &[u8]) -> std::io::Result<()> 
 
 fn files_closed_during_an_outage_arrive_after_it(subject: &Subject<'_>) {
     let started = Instant::now();
-    through(subject, "async", |proxy, plan| {
+    through(subject, ("async", "1h"), |proxy, plan| {
         let mount = plan.mount().unwrap();
         fs::create_dir(subject.path("d")).unwrap();
         proxy.cut(true);
@@ -82,7 +84,7 @@ fn files_closed_during_an_outage_arrive_after_it(subject: &Subject<'_>) {
 
 fn files_closed_during_an_outage_arrive_though_the_worker_is_killed(subject: &Subject<'_>) {
     let started = Instant::now();
-    through(subject, "async", |proxy, plan| {
+    through(subject, ("async", "1h"), |proxy, plan| {
         let mount = plan.mount().unwrap();
         know_that_nothing_is_there(subject);
         proxy.cut(true);
@@ -98,7 +100,7 @@ fn files_closed_during_an_outage_arrive_though_the_worker_is_killed(subject: &Su
 }
 
 fn a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads(subject: &Subject<'_>) {
-    through(subject, "async", |proxy, plan| {
+    through(subject, ("async", "1h"), |proxy, plan| {
         let mut mount = plan.mount().unwrap();
         know_that_nothing_is_there(subject);
         proxy.cut(true);
@@ -121,7 +123,7 @@ fn a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads(subject: &
 }
 
 fn a_close_that_waits_for_the_bucket_fails_during_an_outage_and_loses_nothing(subject: &Subject<'_>) {
-    through(subject, "close", |proxy, plan| {
+    through(subject, ("close", "1h"), |proxy, plan| {
         let mount = plan.mount().unwrap();
         know_that_nothing_is_there(subject);
         proxy.cut(true);
@@ -134,5 +136,39 @@ fn a_close_that_waits_for_the_bucket_fails_during_an_outage_and_loses_nothing(su
         assert_eq!(fs::read(subject.path("f")).unwrap(), b"written");
         again.unmount().unwrap();
         assert_eq!(subject.bucket().get("f").unwrap(), b"written");
+    });
+}
+
+/// "Could not be asked" is an error, and never "is not there".
+fn an_outage_makes_nothing_look_removed_or_empty(subject: &Subject<'_>) {
+    // Whatever is known is asked for again at once.
+    through(subject, ("close", "0s"), |proxy, plan| {
+        for name in ["f", "d/inner", "d/other"] {
+            subject.bucket().put(name, b"there all the time").unwrap();
+        }
+        let mount = plan.mount().unwrap();
+        assert_eq!(fs::read(subject.path("f")).unwrap(), b"there all the time");
+        proxy.cut(true);
+        let told = |what: &str, error: std::io::Error| {
+            let kind = error.raw_os_error().map(Errno::from_raw_os_error);
+            assert!(matches!(kind, Some(Errno::IO | Errno::TIMEDOUT)), "{what}: {error}");
+        };
+        for name in ["f", "d/inner", "unknown", "d/unknown"] {
+            told("stat", fs::metadata(subject.path(name)).unwrap_err());
+            told("read", fs::read(subject.path(name)).unwrap_err());
+            told("remove", fs::remove_file(subject.path(name)).unwrap_err());
+            told("rename", fs::rename(subject.path(name), subject.path("new")).unwrap_err());
+        }
+        match fs::read_dir(subject.path("d")) {
+            Err(error) => told("opendir", error),
+            Ok(entries) => told("readdir", entries.collect::<Result<Vec<_>, _>>().unwrap_err()),
+        }
+        told("rmdir", fs::remove_dir(subject.path("d")).unwrap_err());
+        proxy.cut(false);
+        for name in ["f", "d/inner", "d/other"] {
+            assert_eq!(fs::read(subject.path(name)).unwrap(), b"there all the time", "{name}");
+        }
+        assert_eq!(fs::metadata(subject.path("unknown")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+        mount.unmount().unwrap();
     });
 }

@@ -110,3 +110,32 @@ pub(super) fn answer<T: Send + 'static>(
 pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Internal("a request panicked")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_panic_is_an_error_of_its_request_alone() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
+        let (told, hear) = mpsc::channel();
+        let panics = |later: bool| async move {
+            if later {
+                tokio::task::yield_now().await;
+            }
+            panic!("as a bug would")
+        };
+        for later in [false, true] {
+            let told = told.clone();
+            let reply = move |result: Result<()>| told.send(result).expect("the test listens");
+            answer(runtime.handle(), Patience::Unbounded, panics(later), reply);
+            assert!(matches!(hear.recv().expect("an answer"), Err(Error::Internal(_))), "{later}");
+        }
+        assert!(matches!(guarded::<()>(|| panic!("as a bug would")), Err(Error::Internal(_))));
+        let reply = move |result: Result<u8>| told.send(result.map(drop)).expect("the test listens");
+        answer(runtime.handle(), Patience::Unbounded, async { Ok(1) }, reply);
+        hear.recv().expect("an answer").expect("the next request is served");
+    }
+}
