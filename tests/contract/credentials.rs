@@ -4,9 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 use tarn_tests::foreign::{Foreign, Session};
-use tarn_tests::issuer::Issuer;
 use tarn_tests::server::Server;
-use tarn_tests::{mount, run};
+use tarn_tests::{issuer, mount, run};
 
 /// The file that the portal's token is kept in: the SHA-1 of the start URL below.
 const SSO_TOKEN: &str = "98df91031e87f97bfc088c045be6442dc5d70b2a.json";
@@ -63,7 +62,7 @@ async fn every_source_of_the_chain_opens_a_bucket() {
     let session = foreign.session().expect("temporary credentials");
     let home = tempfile::tempdir().expect("a folder");
     write_files(home.path(), &session);
-    let issuer = Issuer::start(session.clone()).await.expect("the services");
+    let issuer = issuer::start(session.clone()).await.expect("the services");
     let (endpoint, container) = (issuer.endpoint(), format!("{}/container", issuer.endpoint()));
     let web_identity = home.path().join("web-identity");
     let off = ("AWS_EC2_METADATA_DISABLED", "true");

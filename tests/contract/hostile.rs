@@ -4,9 +4,10 @@ use tarn_fs::name::{Key, Prefix};
 use tarn_fs::store::{
     CredentialSource, Depth, ErrorKind, GetRequest, ListCursor, ListRequest, ObjectStore, S3Config, S3Store,
 };
-use tarn_tests::hostile::{Bucket, HostileServer};
+use tarn_tests::hostile::{self, Bucket};
+use tarn_tests::http::HttpServer;
 
-async fn connect(server: &HostileServer) -> S3Store {
+async fn connect(server: &HttpServer) -> S3Store {
     let credentials = CredentialSource::Static {
         access_key: "hostile".into(),
         secret_key: "hostile-secret".into(),
@@ -39,9 +40,9 @@ async fn walk(store: &S3Store, prefix: &str, depth: Depth) -> (Vec<String>, Vec<
     }
 }
 
-async fn bucket(keys: &[&'static str]) -> HostileServer {
+async fn bucket(keys: &[&'static str]) -> HttpServer {
     let bucket = Bucket { keys: keys.to_vec(), ..Bucket::default() };
-    HostileServer::start(bucket).await.expect("a server")
+    hostile::start(bucket).await.expect("a server")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,7 +94,7 @@ async fn odd_keys_are_asked_for_as_they_are() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_that_nobody_asked_for_are_left_out() {
-    let server = HostileServer::start(Bucket {
+    let server = hostile::start(Bucket {
         keys: vec!["d/z", "d/a", "d/a", "d/", "d/m/n"],
         stray_keys: vec!["outside", "d"],
         stray_prefixes: vec!["elsewhere/", "d/no-slash", "d/deep/er/", "/"],

@@ -10,7 +10,7 @@ use std::path::Path;
 use tarn_fs::embedded::{EmbeddedCredentials, EmbeddedServer};
 use tarn_tests::behaviours;
 use tarn_tests::foreign::{self, Foreign};
-use tarn_tests::hostile::{Bucket, HostileServer};
+use tarn_tests::hostile::{self, Bucket};
 use tarn_tests::mount::{Mount, MountPlan};
 use tarn_tests::server::{ACCESS_KEY, SECRET_KEY};
 use tarn_tests::subject::{Subject, private_dir};
@@ -294,7 +294,7 @@ fn a_hostile_listing_hides_nothing(subject: &Subject<'_>) {
             stray_prefixes: vec!["elsewhere/", "no-slash", "deep/er/"],
             page,
         };
-        let server = runtime.block_on(HostileServer::start(bucket)).unwrap();
+        let server = runtime.block_on(hostile::start(bucket)).unwrap();
         let (dir, cache) = (subject.scratch().join("mnt"), subject.scratch().join("cache"));
         fs::create_dir_all(&dir).unwrap();
         private_dir(&cache).unwrap();

@@ -4,21 +4,15 @@
 //! The body of an object is its key as it stands in the listing.
 
 use crate::faulty::Kind;
-use anyhow::{Context, Result};
+use crate::http::HttpServer;
+use anyhow::Result;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, ETAG, LAST_MODIFIED, RANGE};
-use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use std::collections::BTreeSet;
-use std::convert::Infallible;
 use std::fmt::Write;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use tokio::net::TcpListener;
-use tokio::task::{JoinHandle, JoinSet};
 
 /// What the server has, and what it says besides. Keys and prefixes are written as they go into the XML: percent-encoded,
 /// well or badly.
@@ -34,50 +28,9 @@ pub struct Bucket {
     pub page: usize,
 }
 
-/// A running server. It ends when it is dropped.
-#[derive(Debug)]
-pub struct HostileServer {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl HostileServer {
-    /// Starts one; whatever a bucket is called, it is `bucket`.
-    pub async fn start(bucket: Bucket) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen")?;
-        let address = listener.local_addr()?;
-        Ok(Self { address, task: tokio::spawn(serve(listener, Arc::new(bucket))) })
-    }
-
-    /// Its URL.
-    pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
-    }
-}
-
-impl Drop for HostileServer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn serve(listener: TcpListener, bucket: Arc<Bucket>) {
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        let bucket = Arc::clone(&bucket);
-        connections.spawn(async move {
-            let service = service_fn(move |request| {
-                let answer = answer(&bucket, &request);
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            // Clients end connections with an error.
-            drop(
-                hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await,
-            );
-        });
-    }
+/// Starts a server; whatever a bucket is called, it is `bucket`.
+pub async fn start(bucket: Bucket) -> Result<HttpServer> {
+    HttpServer::start(move |request| answer(&bucket, request)).await
 }
 
 fn answer(bucket: &Bucket, request: &Request<Incoming>) -> Response<Full<Bytes>> {

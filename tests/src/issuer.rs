@@ -3,64 +3,18 @@
 //! identities. All give out the same credentials.
 
 use crate::foreign::Session;
-use anyhow::{Context, Result};
+use crate::http::HttpServer;
+use anyhow::Result;
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::service::service_fn;
 use hyper::{Method, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 
 /// When the credentials end, for those services that give a time in text, and for the portal in milliseconds.
 const END: (&str, u64) = ("2099-01-01T00:00:00Z", 4_070_908_800_000);
 
-/// A running server of all of them. It ends when it is dropped.
-#[derive(Debug)]
-pub struct Issuer {
-    address: SocketAddr,
-    task: JoinHandle<()>,
-}
-
-impl Issuer {
-    /// Starts one that gives out `session`.
-    pub async fn start(session: Session) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.context("listen")?;
-        let address = listener.local_addr()?;
-        Ok(Self { address, task: tokio::spawn(serve(listener, Arc::new(session))) })
-    }
-
-    /// Its URL.
-    pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
-    }
-}
-
-impl Drop for Issuer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-async fn serve(listener: TcpListener, session: Arc<Session>) {
-    while let Ok((stream, _)) = listener.accept().await {
-        let session = Arc::clone(&session);
-        tokio::spawn(async move {
-            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                let answer = answer(&session, request.method(), request.uri().path());
-                async move { Ok::<_, Infallible>(answer) }
-            });
-            // Clients end connections with an error.
-            drop(
-                hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await,
-            );
-        });
-    }
+/// Starts a server of all of them that gives out `session`.
+pub async fn start(session: Session) -> Result<HttpServer> {
+    HttpServer::start(move |request| answer(&session, request.method(), request.uri().path())).await
 }
 
 fn answer(session: &Session, method: &Method, path: &str) -> Response<Full<Bytes>> {

@@ -2,7 +2,7 @@
 //!
 //! - [`contract`] holds suites that every implementation of a seam must pass.
 //! - [`faulty`] is a proxy before an S3 server that breaks its answers by rule.
-//! - [`hostile`] is an S3 server whose listings hold what no honest one has.
+//! - [`http`] answers requests by rule; [`hostile`] is an S3 server whose listings hold what no honest one has.
 //! - [`issuer`] gives out credentials as the services of AWS do.
 //! - [`suite`] runs behaviours on every kind of [`subject`]: a plain local directory as the control, a mount with
 //!   passthrough, and a mount without it. What holds on the local directory must hold on the mounts.
@@ -20,6 +20,7 @@ pub mod disk;
 pub mod faulty;
 pub mod foreign;
 pub mod hostile;
+pub mod http;
 pub mod issuer;
 pub mod mapping;
 pub mod mount;
