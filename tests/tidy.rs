@@ -18,7 +18,7 @@ const LAYERS: &[&[&str]] = &[
     &["vfs"],
     &["inode", "meta", "read", "write", "journal", "session_log"],
     &["store", "embedded"],
-    &["error", "config", "spec", "clock", "sync", "telemetry"],
+    &["error", "config", "spec", "clock", "process", "telemetry"],
     &["name"],
 ];
 

@@ -12,7 +12,7 @@ pub(crate) mod shelf;
 
 use crate::error::{Error, Result};
 use crate::evict::Budget;
-use crate::key::{BucketId, ObjectId, ObjectName};
+use crate::key::{ObjectId, ObjectName};
 use crate::object::map::{Boot, Map};
 use crate::object::{Object, on_disk};
 use crate::staging::{self, OrphanStaged, Slot, Staged, StagedLabel};
@@ -189,12 +189,15 @@ impl Store {
     /// Lists the staged files whose owner is gone. Each is locked while its [`OrphanStaged`] lives, so that no
     /// two processes recover the same one. They are never removed by themselves.
     pub fn orphans(self: &Arc<Self>) -> Result<Vec<OrphanStaged>> {
-        staging::list_orphans(self, None)
+        staging::list_orphans(self, |_| true)
     }
 
-    /// The same, of one bucket, and those whose bucket cannot be read.
-    pub fn orphans_of(self: &Arc<Self>, bucket: &BucketId) -> Result<Vec<OrphanStaged>> {
-        staging::list_orphans(self, Some(bucket))
+    /// The same, of those whose label is `wanted`, and those whose label cannot be read. No other is even locked.
+    pub fn orphans_where(
+        self: &Arc<Self>,
+        wanted: impl Fn(&StagedLabel) -> bool,
+    ) -> Result<Vec<OrphanStaged>> {
+        staging::list_orphans(self, wanted)
     }
 
     /// The staged file `name` of an owner that was killed; `None` if it is not there any more.

@@ -18,6 +18,7 @@ pub use judge::{Found, Verdict, judge};
 
 use crate::error::Result;
 use crate::name::Key;
+use crate::process::ProcessId;
 use crate::store::{ETag, Headers, Version};
 use crate::write::{Extents, Progress};
 use parking_lot::Mutex;
@@ -60,6 +61,9 @@ pub struct Record {
     pub moved_from: Option<Origin>,
     /// A multipart upload that was begun.
     pub upload: Option<Progress>,
+    /// The process that keeps the mount it belongs to; while it lives, nobody else takes the file.
+    #[serde(default)]
+    pub owner: Option<ProcessId>,
     /// Counts the closes that were answered before the bucket had the file; not kept.
     #[serde(skip)]
     pub closes: u64,
@@ -145,6 +149,9 @@ pub struct Move {
     pub to: String,
     /// Tag of the object that is replaced.
     pub replaces: Option<ETag>,
+    /// The process that keeps the mount it was asked of.
+    #[serde(default)]
+    pub owner: Option<ProcessId>,
 }
 
 impl Move {
@@ -170,6 +177,14 @@ impl Entry {
         StagedLabel { bucket: bucket.clone(), record }
     }
 
+    /// The process that keeps the mount it belongs to.
+    pub fn owner(&self) -> Option<ProcessId> {
+        match self {
+            Self::File(record) => record.owner,
+            Self::Move(of) => of.owner,
+        }
+    }
+
     /// The entry that a label carries, if this version knows it.
     pub fn read(label: &StagedLabel) -> Option<Self> {
         serde_json::from_slice(&label.record).ok()
@@ -190,6 +205,7 @@ impl Record {
             modified: None,
             moved_from: None,
             upload: None,
+            owner: None,
             closes: 0,
         }
     }
@@ -277,10 +293,10 @@ mod tests {
     #[test]
     fn a_move_renames_what_is_below_it_and_nothing_else() {
         let key = |text: &str| Key::parse(text).unwrap();
-        let tree = Move { from: "a/".into(), to: "b/c/".into(), replaces: None };
+        let tree = Move { from: "a/".into(), to: "b/c/".into(), replaces: None, owner: None };
         assert_eq!(tree.moved(&key("a/x/y")), Some(key("b/c/x/y")));
         assert_eq!(tree.moved(&key("ab/x")), None);
-        let file = Move { from: "a".into(), to: "b".into(), replaces: None };
+        let file = Move { from: "a".into(), to: "b".into(), replaces: None, owner: None };
         assert_eq!(file.moved(&key("a")), Some(key("b")));
         assert_eq!(file.moved(&key("a/x")), None);
     }

@@ -19,8 +19,9 @@ pub use worker::MARK;
 use crate::config::Config;
 use crate::fuse::session::{self, Mode, MountRequest, Mounted, OptionText};
 use crate::mount::background::{self, Ready, Role};
-use crate::mount::record::{self, Outcome, Record, RecordFile};
+use crate::mount::record::{Outcome, Record, RecordFile};
 use crate::mount::{Failure, checks, harden, log_target, registry};
+use crate::process::ProcessId;
 use crate::session_log;
 use crate::telemetry::{self, Target};
 use channel::{Order, Report, Restarts};
@@ -309,10 +310,8 @@ fn outside(dir: &Path) -> io::Result<PathBuf> {
 }
 
 fn record(config: &Config, dir: PathBuf, log: &Target) -> Record {
-    let pid = rustix::process::getpid().as_raw_nonzero().get();
     Record {
-        pid,
-        start_time: record::start_time(pid).unwrap_or_default(),
+        process: ProcessId::own(),
         dir,
         source: config.source.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

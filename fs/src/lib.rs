@@ -2,7 +2,7 @@
 //!
 //! Layers, top to bottom; an item may use only what stands below it:
 //! `main, cli` / `mount, keeper, control, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write, journal, session_log` /
-//! `store, embedded` / `error, config, spec, clock, telemetry` / `name`. `tests/tidy.rs` checks the `use crate::` lines
+//! `store, embedded` / `error, config, spec, clock, process, telemetry` / `name`. `tests/tidy.rs` checks the `use crate::` lines
 //! against this list.
 
 pub mod cli;
@@ -20,6 +20,7 @@ pub mod keeper;
 pub mod meta;
 pub mod mount;
 pub mod name;
+pub mod process;
 pub mod read;
 pub mod session_log;
 pub mod spec;

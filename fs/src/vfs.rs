@@ -59,10 +59,11 @@ use crate::error::{Error, Result};
 use crate::inode::{Directory, Ino, Inode, Marker, Node, Table};
 use crate::journal::{self, Record};
 use crate::meta::Defaults;
-use crate::name::Prefix;
+use crate::name::{Key, Prefix};
+use crate::process::ProcessId;
 use crate::read::{Fetcher, FetcherOptions};
 use crate::session_log::{self, SessionLog};
-use crate::store::{Headers, ObjectStore};
+use crate::store::{Headers, ObjectStore, Version};
 use crate::write::Uploader;
 use backlog::Backlog;
 use call::Earlier;
@@ -109,6 +110,8 @@ pub struct Options {
     pub commit: Commit,
     /// This machine's name, for the names of conflict copies.
     pub host: String,
+    /// The process that keeps the mount: what is staged is its own while it lives, though workers come and go.
+    pub owner: ProcessId,
 }
 
 /// What a [`Vfs`] is made of.
@@ -229,6 +232,10 @@ impl Vfs {
     }
 
     /// The label of a staged file.
+    fn open_record(&self, key: Key, base: Option<&Version>) -> Record {
+        Record { owner: Some(self.options.owner), ..Record::open(key, base) }
+    }
+
     fn label(&self, record: &Record) -> StagedLabel {
         journal::Entry::File(Box::new(record.clone())).label(&self.bucket)
     }

@@ -4,7 +4,6 @@ use super::slot::{Slot, data_name, label_name};
 use super::{Staged, StagedLabel};
 use crate::error::{Error, Result};
 use crate::files;
-use crate::key::BucketId;
 use crate::object::Access;
 use crate::store::Store;
 use rustix::fs::OFlags;
@@ -57,9 +56,12 @@ impl OrphanStaged {
     }
 }
 
-/// All staged files whose label nobody has locked. Labels without a file are removed. Those of other buckets than
-/// `bucket` are not even locked, if one is given: whoever looks for them must not take them for owned.
-pub(crate) fn list_orphans(store: &Arc<Store>, bucket: Option<&BucketId>) -> Result<Vec<OrphanStaged>> {
+/// All staged files whose label nobody has locked. Labels without a file are removed. Those that are not `wanted` are
+/// not even locked: whoever looks for them must not take them for owned.
+pub(crate) fn list_orphans(
+    store: &Arc<Store>,
+    wanted: impl Fn(&StagedLabel) -> bool,
+) -> Result<Vec<OrphanStaged>> {
     let dir = &store.dirs.staged;
     let names: BTreeSet<String> = dir
         .names()?
@@ -69,9 +71,8 @@ pub(crate) fn list_orphans(store: &Arc<Store>, bucket: Option<&BucketId>) -> Res
         .collect();
     let mut orphans = Vec::new();
     for name in names {
-        let foreign = |label: &StagedLabel| bucket.is_some_and(|bucket| label.bucket != *bucket);
         if let Some(mut file) = dir.open(&label_name(&name), OFlags::RDONLY)?
-            && read_label(&mut file).is_some_and(|(label, _)| foreign(&label))
+            && read_label(&mut file).is_some_and(|(label, _)| !wanted(&label))
         {
             continue;
         }

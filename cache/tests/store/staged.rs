@@ -6,7 +6,9 @@ use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use tarn_cache::{Access, BLOCK_SIZE, BucketId, ByteRange, Error, PromoteWith, Staged, Store, Taken};
+use tarn_cache::{
+    Access, BLOCK_SIZE, BucketId, ByteRange, Error, PromoteWith, Staged, StagedLabel, Store, Taken,
+};
 
 const SIZE: u64 = 2 * BLOCK_SIZE + 9;
 
@@ -167,16 +169,20 @@ fn an_orphan_of_another_boot_is_known_as_one() {
     assert!(!later.orphans().unwrap()[0].is_of_this_boot());
 }
 
+fn of(bucket: BucketId) -> impl Fn(&StagedLabel) -> bool {
+    move |label| label.bucket == bucket
+}
+
 #[test]
 fn orphans_of_another_bucket_are_not_locked_by_who_looks_for_his_own() {
     let bench = Bench::new();
     let (store, other) = (bench.open(), bench.open());
     stage(&store, "a").leave();
-    assert!(other.orphans_of(&BucketId::new("another")).unwrap().is_empty());
+    assert!(other.orphans_where(of(BucketId::new("another"))).unwrap().is_empty());
     let mine = label("a").bucket;
-    let held = other.orphans_of(&mine).unwrap();
+    let held = other.orphans_where(of(mine.clone())).unwrap();
     assert_eq!(held.len(), 1);
-    assert!(store.orphans_of(&mine).unwrap().is_empty(), "the finder has locked it");
+    assert!(store.orphans_where(of(mine.clone())).unwrap().is_empty(), "the finder has locked it");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Puts the parts of a mount together: S3 store, local store, file system, adapter. The only place that knows
 //! them all.
 
+use super::background::{Role, role};
 use super::guard::Guard;
 use super::{Drained, Failure, OpenSession, Opened, Served};
 use crate::config::{Config, Encryption, StoreSettings};
@@ -8,6 +9,7 @@ use crate::control::Mounted;
 use crate::fuse::{Adapter, AdapterOptions};
 use crate::meta::{Attributes, Defaults};
 use crate::name::Prefix;
+use crate::process::ProcessId;
 use crate::session_log::State;
 use crate::spec::Source;
 use crate::store::{
@@ -128,6 +130,7 @@ fn options(config: &Config) -> Options {
         note_after: NOTE_AFTER,
         commit: config.files.commit,
         host: host_name(),
+        owner: owner(),
     }
 }
 
@@ -214,6 +217,15 @@ fn open_cache(config: &Config) -> Result<Arc<Cache>, Failure> {
     }
     let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the cache directory cannot be /");
     Err(error.into())
+}
+
+/// The keeper, if this is a worker, or else this process.
+fn owner() -> ProcessId {
+    let keeper = match role(false) {
+        Role::Worker => rustix::process::getppid(),
+        Role::Parent | Role::Child | Role::Foreground => None,
+    };
+    keeper.and_then(|keeper| ProcessId::of(keeper.as_raw_nonzero().get())).unwrap_or_else(ProcessId::own)
 }
 
 fn host_name() -> String {

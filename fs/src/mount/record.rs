@@ -4,6 +4,7 @@
 //! Invariants: files are 0600 in a directory of the user (0700); the pid counts only together with the process's
 //! start time; the serving process removes its file at its end, and whoever looks removes stale ones.
 
+use crate::process::ProcessId;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -14,9 +15,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
     /// The process.
-    pub pid: i32,
-    /// When it started, in clock ticks since boot: pids come round again.
-    pub start_time: u64,
+    #[serde(flatten)]
+    pub process: ProcessId,
     /// The mount point, canonical.
     pub dir: PathBuf,
     /// What is mounted.
@@ -36,28 +36,6 @@ pub struct Outcome {
     pub committed: usize,
     /// Path and reason of each file that is not in the bucket.
     pub failed: Vec<(String, String)>,
-}
-
-impl Record {
-    /// Whether the process still runs.
-    pub fn is_alive(&self) -> bool {
-        start_time(self.pid).is_some_and(|start| start == self.start_time)
-    }
-}
-
-/// When a process started; `None` if there is none.
-pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    parse_stat(&stat)
-}
-
-/// The second field is the name in brackets and may hold anything; the third is the state, the 22nd the start time.
-/// A process that is dead and not yet waited for serves nothing any more.
-fn parse_stat(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    (!matches!(state, "Z" | "X")).then_some(start)
 }
 
 /// Digits of a mount point's hash in the names of its files.
@@ -100,7 +78,7 @@ impl Registry {
         self.remove_stale()?;
         let path = self.path_of(&record.dir);
         // A new name, then a rename: a reader never sees half a record.
-        let draft = path.with_extension(format!("{}.new", record.pid));
+        let draft = path.with_extension(format!("{}.new", record.process.pid));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         let written = serde_json::to_writer(&mut file, record).map_err(io::Error::from);
         match written.and_then(|()| fs::rename(&draft, &path)) {
@@ -160,11 +138,11 @@ impl Registry {
             let path = entry?.path();
             let stale = match kept(&path) {
                 None => false,
-                Some(Kept::Draft { writer }) => start_time(writer).is_none(),
+                Some(Kept::Draft { writer }) => ProcessId::of(writer).is_none(),
                 // A mount makes its socket after its record.
                 Some(Kept::Socket) => !path.with_extension("json").exists(),
                 Some(Kept::Record) => match File::open(&path).and_then(|mut file| read(&mut file)) {
-                    Ok(record) => !record.is_alive(),
+                    Ok(record) => !record.process.is_alive(),
                     Err(error) => error.kind() != io::ErrorKind::NotFound,
                 },
             };
@@ -274,10 +252,8 @@ mod tests {
     }
 
     fn record(dir: &str) -> Record {
-        let pid = i32::try_from(std::process::id()).expect("a pid");
         Record {
-            pid,
-            start_time: start_time(pid).expect("this process lives"),
+            process: ProcessId::own(),
             dir: dir.into(),
             source: "s3://b".into(),
             version: "1".into(),
@@ -318,7 +294,7 @@ mod tests {
     #[test]
     fn stale_and_broken_records_are_cleaned() {
         let (_temp, registry) = registry();
-        let stale = Record { start_time: 1, ..record("/mnt/a") };
+        let stale = Record { process: ProcessId { start_time: 1, ..ProcessId::own() }, ..record("/mnt/a") };
         let text = serde_json::to_string(&stale).expect("json");
         fs::write(registry.path_of(Path::new("/mnt/a")), text).expect("write");
         for name in ["0000000000000000.json", "0000000000000001.sock", "0000000000000002.0.new"] {
@@ -333,13 +309,6 @@ mod tests {
             .collect();
         left.sort();
         assert_eq!(left, ["tarn.log", "v1"]);
-    }
-
-    #[test]
-    fn a_zombie_has_ended() {
-        let stat = |state| format!("7 (a) b) {state} 1 1 1 0 -1 4 0 0 0 0 0 0 0 0 20 0 1 0 4711 0 0");
-        assert_eq!(parse_stat(&stat("S")), Some(4711));
-        assert_eq!(parse_stat(&stat("Z")), None);
     }
 
     #[test]

@@ -111,7 +111,8 @@ pub fn umount(dir: &Path, force: bool, timeout: Duration, registry: &Registry) -
     let dead = checks::is_dead_mount(&dir);
     let watched = registry.find(&dir)?;
     // Opened before the unmount: afterwards the process may end, and its number may be given to another.
-    let process = watched.as_ref().map(|watched| open_process(watched.record.pid)).transpose()?.flatten();
+    let process =
+        watched.as_ref().map(|watched| open_process(watched.record.process.pid)).transpose()?.flatten();
     let unmounted = match &process {
         // An unmount asks the serving process, which may be what hangs.
         Some(process) if force => {
@@ -133,7 +134,7 @@ pub fn umount(dir: &Path, force: bool, timeout: Duration, registry: &Registry) -
     }
     match (watched, process) {
         (Some(watched), Some(process)) => {
-            let pid = watched.record.pid;
+            let pid = watched.record.process.pid;
             let ended = await_end(watched, &process, end, timeout);
             if force && matches!(ended, Err(UmountError::Timeout { .. })) {
                 end_by_force(&entry, pid, &process)?;
@@ -206,7 +207,7 @@ fn await_end(
         let dir = record.dir.display().to_string();
         return Err(UmountError::Timeout {
             dir,
-            pid: record.pid,
+            pid: record.process.pid,
             seconds: timeout.as_secs(),
             log: record.log,
         });
@@ -225,7 +226,7 @@ fn outcome(mut watched: Watched) -> Result<Done, UmountError> {
                 log,
             }),
         },
-        None => Err(UmountError::Died { pid: watched.record.pid, log }),
+        None => Err(UmountError::Died { pid: watched.record.process.pid, log }),
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Caller, Vfs};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, File, FileState, Ino, Inode, Listing, Marker, Node, Place, Stage, Stamp};
-use crate::journal::{Record, StagedFile};
+use crate::journal::StagedFile;
 use crate::meta::acl::{self, Maker};
 use crate::meta::{self, Attributes, Kind, Posix};
 use crate::name::{Name, NameError};
@@ -78,7 +78,7 @@ impl Vfs {
 
     fn new_file(&self, parent: Ino, name: &Name, mode: u32, caller: Caller) -> Result<Arc<Inode>> {
         let key = self.table.prefix(parent)?.key(name)?;
-        let record = Record::open(key, None);
+        let record = self.open_record(key, None);
         let staged = self.cache.stage(&self.label(&record))?;
         // The local file's own time: from now on it says when the file was written last.
         let made = Posix::new(Kind::File, Stamp::of(staged.file())?.modified());

@@ -26,6 +26,7 @@ enum Copied {
 impl Vfs {
     /// Writes down that a rename begins. On a full disk it goes on without that.
     pub(super) fn begin_move(&self, of: Move) -> MoveUnderWay {
+        let of = Move { owner: Some(self.options.owner), ..of };
         let entry = self.cache.stage(&Entry::Move(of).label(&self.bucket));
         if let Err(error) = &entry {
             tracing::warn!(%error, "the journal does not learn of a rename");

@@ -14,7 +14,7 @@ use crate::store::Version;
 use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
-use tarn_cache::{OrphanStaged, Staged};
+use tarn_cache::{OrphanStaged, Staged, StagedLabel};
 
 /// What a recovery did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ impl Vfs {
         let mut report = Recovered::default();
         let mut files = Vec::new();
         let mut moves = Vec::new();
-        for orphan in self.cache.orphans_of(&self.bucket)? {
+        for orphan in self.cache.orphans_where(|label| self.is_lost(label))? {
             match read_entry(&orphan) {
                 Orphan::Unknown => leave(&mut report, &orphan, None, "its label cannot be read"),
                 Orphan::Move(of) => moves.push((orphan, of)),
@@ -59,6 +59,14 @@ impl Vfs {
             }
         }
         Ok(report)
+    }
+
+    /// Whether it is of this bucket and nobody's any more. Between two workers of a live mount its files are locked
+    /// by nobody, and still its own.
+    fn is_lost(&self, label: &StagedLabel) -> bool {
+        let owner = || Entry::read(label).and_then(|entry| entry.owner());
+        label.bucket == self.bucket
+            && owner().is_none_or(|owner| owner == self.options.owner || !owner.is_alive())
     }
 
     async fn resume_moves(
@@ -180,6 +188,7 @@ impl Vfs {
         });
         let headers = record.headers.clone();
         let file = Arc::new(StagedFile::new(staged, self.bucket.clone(), record));
+        file.note(|record| record.owner = Some(self.options.owner))?;
         let size = file.staged.file().metadata()?.len();
         let stage = Stage { file, base, committed: None, overlay, writes: 0, copied: None, unsure: true };
         let state = FileState::new(posix, headers, Content::Staged(Box::new(stage)), true);

@@ -252,6 +252,7 @@ impl Vfs {
             from: old_key.as_str().to_owned(),
             to: new_key.as_str().to_owned(),
             replaces: replaced.map(|version| version.etag),
+            owner: None,
         });
         let condition = match mode {
             RenameMode::Replace => Condition::Always,

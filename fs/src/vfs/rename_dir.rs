@@ -16,7 +16,8 @@ impl Vfs {
     pub(super) async fn rename_directory(&self, inode: &Arc<Inode>, from: &Place, to: &Place) -> Result<()> {
         let old = self.table.prefix(from.parent)?.dir(&from.name)?;
         let new = self.table.prefix(to.parent)?.dir(&to.name)?;
-        let of = Move { from: old.as_str().to_owned(), to: new.as_str().to_owned(), replaces: None };
+        let of =
+            Move { from: old.as_str().to_owned(), to: new.as_str().to_owned(), replaces: None, owner: None };
         let listed = self.subtree(&old).await?;
         let parallel = self.options.max_requests.max(1);
         // A key that gets too long is found before anything is copied.

@@ -76,7 +76,7 @@ impl Vfs {
     ) -> Result<(Staged, Record)> {
         let key = self.table.key(inode.ino).map_err(|_| Error::Stale("removed".into()))?;
         let object = remote.object.lock().take().ok_or(Error::Internal("a whole object is open"))?;
-        let mut record = Record::open(key, Some(&remote.version));
+        let mut record = self.open_record(key, Some(&remote.version));
         // Left as it is, the file is nothing that a later process has to care for.
         record.sum = crc64nvme.map(|crc64nvme| Sum { size: remote.version.size, crc64nvme });
         let label = self.label(&record);
@@ -96,7 +96,7 @@ impl Vfs {
     }
 
     fn new_stage(&self, inode: &Inode, remote: &RemoteFile) -> Result<(Staged, Record)> {
-        let record = Record::open(self.table.key(inode.ino)?, Some(&remote.version));
+        let record = self.open_record(self.table.key(inode.ino)?, Some(&remote.version));
         Ok((self.cache.stage(&self.label(&record))?, record))
     }
 

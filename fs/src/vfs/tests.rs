@@ -151,6 +151,7 @@ fn mount_with(
         note_after: Duration::ZERO,
         commit: Commit::Close,
         host: "here".into(),
+        owner: ProcessId::own(),
     };
     set(&mut options);
     Vfs::new(VfsParts {

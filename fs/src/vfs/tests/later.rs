@@ -79,7 +79,18 @@ fn mount_later(
     boot_id: Option<&str>,
     max_bytes: u64,
 ) -> Arc<Vfs> {
+    mount_owned(store, cache, boot_id, max_bytes, ProcessId::own())
+}
+
+fn mount_owned(
+    store: &Arc<ObserveStore>,
+    cache: &std::path::Path,
+    boot_id: Option<&str>,
+    max_bytes: u64,
+    owner: ProcessId,
+) -> Arc<Vfs> {
     mount_with(Arc::clone(store) as Arc<dyn ObjectStore>, cache, boot_id, |options| {
+        options.owner = owner;
         options.attr_ttl = Duration::from_secs(3600);
         options.commit = Commit::Async { max_bytes, max_age: Duration::from_secs(3600) };
     })
@@ -206,6 +217,28 @@ async fn a_file_closed_before_a_crash_is_seen_at_once_and_uploaded() {
     store.set_down(false);
     assert!(next.drain().await.failed.is_empty());
     assert_eq!(later.object("f").await.as_deref(), Some(&b"closed"[..]));
+}
+
+/// Between two workers nobody has the lock of what is staged.
+#[tokio::test]
+async fn what_a_live_mount_has_staged_is_left_to_its_next_worker() {
+    let elsewhere = ProcessId::of(1).expect("the first process lives");
+    let ended = ProcessId { start_time: elsewhere.start_time + 1, ..elsewhere };
+    for (owner, taken) in [(elsewhere, 0), (ended, 1)] {
+        let mut later = Later::new();
+        let cache = later.home.path().join("owned");
+        later.vfs = mount_owned(&later.observed, &cache, None, 1 << 30, owner);
+        names(&later.vfs, "").await;
+        later.store.set_down(true);
+        later.write("f", b"closed").await.expect("close");
+        let image = later.home.path().join("image");
+        copy_dir(&cache, &image);
+        let stranger = mount_later(&later.observed, &image, None, 1 << 20);
+        let recovered = stranger.recover().await.expect("recovery");
+        assert_eq!((recovered.uploading, recovered.left), (taken, 0));
+        let own = mount_owned(&later.observed, &image, None, 1 << 20, owner);
+        assert_eq!(own.recover().await.expect("recovery").uploading, 1 - taken);
+    }
 }
 
 #[tokio::test]
