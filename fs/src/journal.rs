@@ -17,6 +17,7 @@ mod judge;
 pub use judge::{Found, Verdict, judge};
 
 use crate::error::Result;
+use crate::meta;
 use crate::name::Key;
 use crate::process::ProcessId;
 use crate::store::{ETag, Headers, Version};
@@ -26,6 +27,9 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tarn_cache::{BucketId, Staged, StagedLabel};
+
+/// Unheard commits that a record remembers.
+const ATTEMPTS_MAX: usize = 16;
 
 /// What a label says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +65,9 @@ pub struct Record {
     pub moved_from: Option<Origin>,
     /// A multipart upload that was begun.
     pub upload: Option<Progress>,
+    /// The `file-ctime` of commits that may have arrived unheard; no two commits have the same.
+    #[serde(default)]
+    pub attempts: Vec<String>,
     /// The process that keeps the mount it belongs to; while it lives, nobody else takes the file.
     #[serde(default)]
     pub owner: Option<ProcessId>,
@@ -205,8 +212,20 @@ impl Record {
             modified: None,
             moved_from: None,
             upload: None,
+            attempts: Vec::new(),
             owner: None,
             closes: 0,
+        }
+    }
+
+    /// A commit with these headers may arrive unheard from now on.
+    pub fn attempted(&mut self, headers: &Headers) {
+        let Some(ctime) = meta::commit_time(headers) else { return };
+        if !self.attempts.iter().any(|attempt| attempt == ctime) {
+            if self.attempts.len() == ATTEMPTS_MAX {
+                self.attempts.remove(0);
+            }
+            self.attempts.push(ctime.to_owned());
         }
     }
 }

@@ -216,6 +216,11 @@ pub fn symlink_target(headers: &Headers) -> Option<Vec<u8>> {
     headers.user.get(SYMLINK_TARGET).map(|text| percent_encoding::percent_decode_str(text).collect())
 }
 
+/// What tells a commit from every other one: the time of change in nanoseconds, where there was room for it.
+pub fn commit_time(headers: &Headers) -> Option<&str> {
+    headers.user.get("file-ctime").map(String::as_str)
+}
+
 /// Writes the attributes into `headers`, beside whatever else is there. Where there is no room for all, the times
 /// that few programs ask for stay out; if that is not enough the answer is [`Error::NoRoom`], with nothing changed.
 pub fn write(posix: &Posix, headers: &mut Headers, attributes: Attributes) -> Result<()> {

@@ -28,6 +28,13 @@ pub(super) struct Snapshot {
     closes: u64,
 }
 
+/// How a commit went on.
+enum Progress {
+    Done,
+    /// The file rests on another version now: once more.
+    Again,
+}
+
 /// What the bucket has after a commit.
 struct Sent {
     version: Version,
@@ -53,12 +60,13 @@ impl Vfs {
                 Err(error) if error.store_kind() == Some(ErrorKind::NotFound) => {
                     tracing::debug!(ino = inode.ino.0, %error, "the upload was gone");
                 }
+                Ok(Progress::Again) => {}
                 result => {
                     if let (Err(_), Content::Staged(stage)) = (&result, &mut file.state.lock().content) {
                         stage.unsure = true;
                     }
                     self.note(inode);
-                    return result;
+                    return result.map(|_done| ());
                 }
             }
         }
@@ -91,25 +99,37 @@ impl Vfs {
         Ok(Some(Snapshot { key, stage, stamp, posix, headers, posix_changed, closes }))
     }
 
-    async fn send(&self, ino: Ino, file: &File, snapshot: Snapshot) -> Result<()> {
+    async fn send(&self, ino: Ino, file: &File, snapshot: Snapshot) -> Result<Progress> {
         let unchanged = is_unchanged(&snapshot.stage, &snapshot.stamp).await?;
         let sent = match snapshot.stage.base.clone().filter(|_| unchanged) {
             Some(version) if !snapshot.posix_changed => snapshot.known(version),
             base => {
+                let attempts = snapshot.stage.file.get(|record| record.attempts.clone());
                 if let Err(error) = snapshot.stage.file.note(|record| snapshot.close(record)) {
                     // Without room for its record the file can still get into the bucket, which is better.
                     tracing::warn!(key = %snapshot.key, %error, "the journal does not learn of a commit");
                 }
-                self.bring(ino, file, &snapshot, base).await?
+                match self.bring(ino, file, &snapshot, (base, attempts)).await? {
+                    Some(sent) => sent,
+                    None => return Ok(Progress::Again),
+                }
             }
         };
         self.published(ino, &sent.version);
         self.committed(file, &snapshot, unchanged, sent);
-        self.finish_rename(&snapshot.stage.file).await
+        self.finish_rename(&snapshot.stage.file).await?;
+        Ok(Progress::Done)
     }
 
-    /// Makes the object: of the same bytes in the bucket if `base` is given, by an upload otherwise.
-    async fn bring(&self, ino: Ino, file: &File, snapshot: &Snapshot, base: Option<Version>) -> Result<Sent> {
+    /// Makes the object: of the same bytes in the bucket if `base` is given, by an upload otherwise. `None` if what one
+    /// of the earlier `attempts` had sent was there, on which the file rests now.
+    async fn bring(
+        &self,
+        ino: Ino,
+        file: &File,
+        snapshot: &Snapshot,
+        (base, attempts): (Option<Version>, Vec<String>),
+    ) -> Result<Option<Sent>> {
         let Snapshot { key, stage, stamp, headers, .. } = snapshot;
         let (result, crc64nvme, crcs) = match base {
             Some(version) => {
@@ -124,10 +144,10 @@ impl Vfs {
             }
         };
         let version = match result {
-            Ok(version) => version,
-            Err(error) => self.refused(ino, file, snapshot, crc64nvme, error).await?,
+            Ok(version) => Some(version),
+            Err(error) => self.refused((ino, file), snapshot, (crc64nvme, &attempts), error).await?,
         };
-        Ok(Sent { version, crc64nvme, crcs })
+        Ok(version.map(|version| Sent { version, crc64nvme, crcs }))
     }
 
     /// Takes note of a commit, in memory and in the journal.
@@ -141,6 +161,7 @@ impl Vfs {
             record.modified = journal::nanoseconds(stamp.modified());
             if record.closes == *closes && record.state != State::Removed {
                 record.state = State::Committed;
+                record.attempts.clear();
                 record.sum = sum.map(|crc64nvme| Sum { size: stamp.size, crc64nvme });
             }
         });
@@ -225,6 +246,7 @@ impl Snapshot {
         }
         record.state = State::Closed;
         record.headers = self.headers.clone();
+        record.attempted(&self.headers);
         record.modified = journal::nanoseconds(self.stamp.modified());
         record.sum = None;
         record.layer = self

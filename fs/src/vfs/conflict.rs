@@ -4,30 +4,40 @@ use super::Vfs;
 use super::commit::Snapshot;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::inode::{File, Ino, Stamp};
-use crate::journal::State;
+use crate::inode::{Content, File, Ino, RemoteFile, Stamp};
+use crate::journal::{Base, State};
+use crate::meta;
 use crate::name::Key;
 use crate::store::{ErrorKind, Headers, ObjectInfo, Version};
+use std::sync::Arc;
 
 impl Vfs {
     /// What the bucket has if the refused commit had been done before, by an attempt whose answer was lost or by a
-    /// process that was killed. Otherwise theirs stays, ours is kept beside it, and the caller is told.
+    /// process that was killed; `None` if that was done when the file had other bytes, on which it rests from now on.
+    /// Otherwise theirs stays, ours is kept beside it, and the caller is told.
     pub(super) async fn refused(
         &self,
-        ino: Ino,
-        file: &File,
+        (ino, file): (Ino, &File),
         snapshot: &Snapshot,
-        crc64nvme: Option<u64>,
+        (crc64nvme, attempts): (Option<u64>, &[String]),
         refusal: Error,
-    ) -> Result<Version> {
+    ) -> Result<Option<Version>> {
         let kind = refusal.store_kind();
         if !matches!(kind, Some(ErrorKind::Precondition | ErrorKind::NotFound)) {
             return Err(refusal);
         }
         let ours = Ours { size: snapshot.stamp.size, crc64nvme, headers: &snapshot.headers };
-        if let Some(found) = self.head_if_any(&snapshot.key).await?.filter(|found| ours.is(found)) {
-            tracing::info!(key = %snapshot.key, %refusal, "an earlier attempt had arrived");
-            return Ok(found.version);
+        if let Some(found) = self.head_if_any(&snapshot.key).await? {
+            if ours.is(&found) {
+                tracing::info!(key = %snapshot.key, %refusal, "an earlier attempt had arrived");
+                return Ok(Some(found.version));
+            }
+            let time = meta::commit_time(&found.headers);
+            if time.is_some_and(|time| attempts.iter().any(|attempt| attempt == time)) {
+                tracing::info!(key = %snapshot.key, %refusal, "an earlier attempt had arrived, with older bytes");
+                rest_on(file, found.version)?;
+                return Ok(None);
+            }
         }
         if kind == Some(ErrorKind::NotFound) {
             return Err(refusal);
@@ -99,11 +109,24 @@ impl Ours<'_> {
         let same = match (self.crc64nvme, found.crc64nvme) {
             (Some(ours), Some(theirs)) => ours == theirs,
             (None, _) | (_, None) => {
-                self.headers.user.contains_key("file-ctime") && self.headers.user == found.headers.user
+                meta::commit_time(self.headers).is_some() && self.headers.user == found.headers.user
             }
         };
         same && self.size == found.version.size
     }
+}
+
+/// The staged file replaces `version` from now on, which holds what its layer does not.
+fn rest_on(file: &File, version: Version) -> Result<()> {
+    let mut state = file.state.lock();
+    let Content::Staged(stage) = &mut state.content else { return Ok(()) };
+    stage.file.note(|record| record.base = Some(Base::from(&version)))?;
+    if let Some(overlay) = &mut stage.overlay {
+        overlay.base = Arc::new(RemoteFile::new(version.clone()));
+    }
+    stage.copied = None;
+    stage.base = Some(version);
+    Ok(())
 }
 
 #[cfg(test)]

@@ -315,6 +315,51 @@ async fn a_file_whose_upload_lost_its_answer_is_removed_for_good() {
     }
 }
 
+/// What an attempt of ours left in the bucket is no other client's, even if the file has changed since. Says whether
+/// there was such a request.
+async fn changes_go_on_top(scenario: Scenario, number: usize) -> bool {
+    let home = tempfile::tempdir().expect("a folder");
+    let bucket = scenario.bucket().await;
+    let store = FaultyStore::new(Arc::clone(&bucket), home.path());
+    let vfs = mounted(&store, &home.path().join("cache"), Commit::Close);
+    let (name, mut wanted) = match scenario {
+        Scenario::Files => ("f", Vec::new()),
+        Scenario::Layer => ("large", large()),
+    };
+    let made = vfs.create(Ino::ROOT, OsStr::new(name), 0o644, CALLER, WRITE, false).await;
+    let fh = made.expect("a file").1.fh;
+    store.plan(number, Fault::LoseReply);
+    for (at, body) in [(0, &b"first"[..]), (3, b"second, and longer"), (40, b"third")] {
+        vfs.write(fh, at as u64, body).expect("write");
+        wanted.resize(wanted.len().max(at + body.len()), 0);
+        wanted[at..at + body.len()].copy_from_slice(body);
+        // One of the three meets the fault.
+        drop(vfs.flush(fh).await);
+    }
+    if !store.is_hit() {
+        return false;
+    }
+    let context = format!("{scenario:?}, request {number}");
+    vfs.flush(fh).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+    vfs.release(fh).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+    assert!(object(&bucket, name).await == Some(wanted), "{context}");
+    assert_eq!(names(&vfs, "").await, [name], "{context}");
+    vfs.drain().await;
+    assert_eq!(bucket.pending_uploads(), 0, "{context}");
+    true
+}
+
+#[tokio::test]
+async fn a_file_that_changes_after_its_upload_lost_its_answer_is_no_conflict() {
+    for (scenario, least) in [(Scenario::Files, 3), (Scenario::Layer, 9)] {
+        let mut number = 0;
+        while changes_go_on_top(scenario, number).await {
+            number += 1;
+        }
+        assert!(number >= least, "{scenario:?}: {number} requests were met");
+    }
+}
+
 #[tokio::test]
 async fn an_upload_goes_on_where_a_killed_process_left_it() {
     let home = tempfile::tempdir().expect("a folder");
