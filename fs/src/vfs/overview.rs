@@ -50,7 +50,7 @@ impl Vfs {
             let Node::File(file) = &inode.node else { continue };
             let state = file.state.lock();
             let Content::Staged(stage) = &state.content else { continue };
-            if let Some((bytes, written)) = dirty(stage) {
+            if let Some((bytes, written)) = dirty(stage).filter(|_| !state.superseded) {
                 overview.dirty_files += 1;
                 overview.dirty_bytes += bytes;
                 let age = clock::now().duration_since(written).unwrap_or_default();

@@ -207,8 +207,12 @@ impl Vfs {
     /// Commits everything that is not in the bucket yet.
     pub async fn drain(&self) -> DrainReport {
         let _keys = self.namespace.read().await;
+        // A file that lost to another client is in the bucket beside the winner, and who wrote it knows.
         let staged = |inode: &Arc<Inode>| {
-            inode.file().is_some_and(|file| matches!(file.state.lock().content, Content::Staged(_)))
+            inode
+                .file()
+                .map(|file| file.state.lock())
+                .is_some_and(|state| matches!(state.content, Content::Staged(_)) && !state.superseded)
         };
         let inodes: Vec<_> = self.table.all().into_iter().filter(staged).collect();
         let (total, mut said) = (inodes.len(), clock::instant());

@@ -38,6 +38,9 @@ async fn a_conflict_keeps_both_sides() {
     world.put("f", "theirs").await;
     let error = world.vfs.flush(writer.fh).await.expect_err("conflict");
     assert!(matches!(error, Error::Stale(_)), "{error}");
+    assert_eq!(world.vfs.overview().dirty_files, 0);
+    let drained = world.vfs.drain().await;
+    assert!(drained.failed.is_empty(), "the bucket has both sides: {drained:?}");
     world.vfs.release(writer.fh).await.expect("release");
     assert_eq!(world.object("f").await.as_deref(), Some(&b"theirs"[..]));
     let all = names(&world.vfs, "").await;
