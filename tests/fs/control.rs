@@ -82,8 +82,9 @@ fn flush_puts_an_open_file_into_the_bucket(subject: &Subject<'_>) {
 fn a_conflict_stands_in_the_status(subject: &Subject<'_>) {
     fs::write(subject.path("f"), b"first").unwrap();
     let mut file = OpenOptions::new().append(true).open(subject.path("f")).unwrap();
-    file.write_all(b" ours").unwrap();
+    // Theirs first: a fork of another test may close, and so commit, this file at any time.
     subject.bucket().put("f", b"theirs").unwrap();
+    file.write_all(b" ours").unwrap();
     file.sync_all().unwrap_err();
     let status = status(subject);
     let conflict = &status["conflicts"][0];
