@@ -4,6 +4,7 @@
 use crate::name::Key;
 use crate::store::*;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -31,6 +32,8 @@ pub(super) struct FaultyStore {
     count: AtomicUsize,
     /// Nothing gets through.
     down: AtomicBool,
+    /// The next GET answers without a checksum and breaks off after so many bytes.
+    breaks_off: Mutex<Option<usize>>,
     /// The cache directory, and where its copy goes when the process dies.
     cache: PathBuf,
     image: PathBuf,
@@ -45,6 +48,7 @@ impl FaultyStore {
             fault,
             count: AtomicUsize::new(0),
             down: AtomicBool::new(false),
+            breaks_off: Mutex::default(),
             cache,
             image,
         })
@@ -58,6 +62,10 @@ impl FaultyStore {
 
     pub(super) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    pub(super) fn break_off_after(&self, bytes: usize) {
+        *self.breaks_off.lock() = Some(bytes);
     }
 
     /// Whether the planned request has come.
@@ -133,7 +141,16 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get(&self, key: &Key, request: GetRequest) -> Result<GetResponse> {
-        self.pass(Op::Get, self.inner.get(key, request)).await
+        let mut response = self.pass(Op::Get, self.inner.get(key, request)).await?;
+        let breaks_off = self.breaks_off.lock().take();
+        if let Some(after) = breaks_off {
+            let body: Vec<Bytes> = response.body.try_collect().await?;
+            let broken = Error::new(ErrorKind::Corrupt, Op::Get, Some(key), "a fault of the test");
+            response.checked = false;
+            response.body =
+                stream::iter([Ok(Bytes::from(body.concat()).slice(..after)), Err(broken)]).boxed();
+        }
+        Ok(response)
     }
 
     async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {

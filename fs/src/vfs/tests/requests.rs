@@ -1,5 +1,6 @@
 //! What operations cost in requests.
 
+use super::faulty::FaultyStore;
 use super::*;
 use crate::store::Op;
 
@@ -128,6 +129,22 @@ async fn a_random_read_fetches_one_block() {
     world.vfs.read(opened.fh, 40 << 20, 4096).await.expect("read");
     assert_eq!(world.counts().of(Op::Get) - before.of(Op::Get), 1);
     assert_eq!(world.counts().received - before.received, tarn_cache::BLOCK_SIZE);
+}
+
+#[tokio::test]
+async fn what_came_before_an_answer_broke_off_is_not_asked_for_again() {
+    let home = tempfile::tempdir().expect("a folder");
+    let bucket = Arc::new(MemoryStore::new());
+    let body: Vec<u8> = (0..4 * tarn_cache::BLOCK_SIZE).map(|at| (at / 1000) as u8).collect();
+    bucket.put(&parse("f"), body.clone().into(), &Headers::default(), Condition::Always).await.expect("put");
+    let store = FaultyStore::new(bucket, home.path());
+    let observed = Arc::new(ObserveStore::new(Arc::clone(&store) as Arc<dyn ObjectStore>));
+    let vfs =
+        mount_with(Arc::clone(&observed) as Arc<dyn ObjectStore>, &home.path().join("cache"), None, |_| {});
+    store.break_off_after(3 * tarn_cache::BLOCK_SIZE as usize + 5);
+    assert!(read_file(&vfs, "f").await.expect("read") == body);
+    assert_eq!(observed.counts().of(Op::Get), 2);
+    assert_eq!(observed.counts().received, 4 * tarn_cache::BLOCK_SIZE + 5);
 }
 
 #[tokio::test]
