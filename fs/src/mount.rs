@@ -19,6 +19,7 @@ pub use worker::work;
 use crate::control::Mounted;
 use crate::fuse::Gate;
 use crate::fuse::session::{self, DeviceSlot};
+use crate::process::ProcessId;
 use crate::session_log::{SessionLog, State};
 use crate::telemetry::{self, Target};
 use background::Role;
@@ -93,6 +94,8 @@ pub struct OpenSession {
     pub state: Option<State>,
     /// The kernel's device, as soon as there is one.
     pub device: DeviceSlot,
+    /// The process that keeps the mount; `None` if it is this one.
+    pub owner: Option<ProcessId>,
 }
 
 pub(crate) fn log_target(role: Role, dir: &Path) -> Target {

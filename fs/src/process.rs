@@ -23,6 +23,11 @@ impl ProcessId {
         Self { pid, start_time: start_time(pid).unwrap_or_default() }
     }
 
+    /// The process that started this one; `None` if it has ended.
+    pub fn parent() -> Option<Self> {
+        Self::of(rustix::process::getppid()?.as_raw_nonzero().get())
+    }
+
     /// Whether it still runs.
     pub fn is_alive(self) -> bool {
         start_time(self.pid) == Some(self.start_time)

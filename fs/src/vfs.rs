@@ -231,11 +231,12 @@ impl Vfs {
         ObjectId::new(self.bucket.clone(), key.as_str(), version.etag.as_str(), version.size)
     }
 
-    /// The label of a staged file.
+    /// What the journal says of a new staged file of this mount.
     fn open_record(&self, key: Key, base: Option<&Version>) -> Record {
         Record { owner: Some(self.options.owner), ..Record::open(key, base) }
     }
 
+    /// The label of a staged file.
     fn label(&self, record: &Record) -> StagedLabel {
         journal::Entry::File(Box::new(record.clone())).label(&self.bucket)
     }

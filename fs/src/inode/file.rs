@@ -151,6 +151,15 @@ impl Stage {
             overlay.dirty.insert(range);
         }
     }
+
+    /// Rests on another version in the bucket from now on, whose bytes the local copy has if they are the same.
+    pub fn rest_on(&mut self, version: Version, same_bytes: bool) {
+        if let Some(overlay) = &mut self.overlay {
+            let object = overlay.base.object.lock().clone().filter(|_| same_bytes);
+            overlay.base = Arc::new(RemoteFile::with_object(version.clone(), object));
+        }
+        self.base = Some(version);
+    }
 }
 
 /// An object that a staged file was copied from.
@@ -305,6 +314,15 @@ impl FileState {
     /// Takes a program's capabilities away, as each change of its content does, whoever makes it.
     pub fn drop_capabilities(&mut self) {
         self.posix_changed |= meta::drop_capabilities(&mut self.headers);
+    }
+
+    /// The staged file, if its bytes belong into the bucket under this file's key. Those that lost to another client
+    /// are kept beside the winner, and who wrote them knows.
+    pub fn pending(&self) -> Option<&Stage> {
+        match &self.content {
+            Content::Staged(stage) if !self.superseded => Some(stage),
+            Content::Staged(_) | Content::Remote(_) => None,
+        }
     }
 
     /// The version in the bucket that this state rests on.

@@ -1,7 +1,6 @@
 //! Puts the parts of a mount together: S3 store, local store, file system, adapter. The only place that knows
 //! them all.
 
-use super::background::{Role, role};
 use super::guard::Guard;
 use super::{Drained, Failure, OpenSession, Opened, Served};
 use crate::config::{Config, Encryption, StoreSettings};
@@ -73,7 +72,7 @@ pub async fn open_with(
         store: Arc::clone(&store) as Arc<dyn ObjectStore>,
         cache: Arc::clone(&cache),
         bucket,
-        options: options(&config),
+        options: options(&config, session.owner.unwrap_or_else(ProcessId::own)),
         runtime: runtime.clone(),
         log: session.log,
     };
@@ -111,7 +110,7 @@ fn no_passthrough(config: &Config) -> Option<String> {
 }
 
 /// The file system's part of the settings.
-fn options(config: &Config) -> Options {
+fn options(config: &Config, owner: ProcessId) -> Options {
     Options {
         prefix: config.source.prefix.clone(),
         defaults: Defaults {
@@ -130,7 +129,7 @@ fn options(config: &Config) -> Options {
         note_after: NOTE_AFTER,
         commit: config.files.commit,
         host: host_name(),
-        owner: owner(),
+        owner,
     }
 }
 
@@ -217,15 +216,6 @@ fn open_cache(config: &Config) -> Result<Arc<Cache>, Failure> {
     }
     let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the cache directory cannot be /");
     Err(error.into())
-}
-
-/// The keeper, if this is a worker, or else this process.
-fn owner() -> ProcessId {
-    let keeper = match role(false) {
-        Role::Worker => rustix::process::getppid(),
-        Role::Parent | Role::Child | Role::Foreground => None,
-    };
-    keeper.and_then(|keeper| ProcessId::of(keeper.as_raw_nonzero().get())).unwrap_or_else(ProcessId::own)
 }
 
 fn host_name() -> String {

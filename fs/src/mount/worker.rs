@@ -9,6 +9,7 @@ use crate::fuse::Gate;
 use crate::fuse::session::{self, DeviceSlot, Mounted, SessionHandle};
 use crate::keeper::channel::{Channel, MountedAt, Order, Report, Restarts};
 use crate::mount::background::Role;
+use crate::process::ProcessId;
 use crate::session_log::{FORMAT, SessionLog};
 use crate::telemetry;
 use std::ffi::OsString;
@@ -168,8 +169,12 @@ where
     if let Some(mounted) = &task.mounted {
         device.fill(&mounted.device)?;
     }
-    let brought =
-        OpenSession { log, state: Some(state).filter(|state| !state.is_new()), device: device.clone() };
+    let brought = OpenSession {
+        log,
+        state: Some(state).filter(|state| !state.is_new()),
+        device: device.clone(),
+        owner: ProcessId::parent(),
+    };
     let opened = open(config.clone(), tokio::runtime::Handle::current(), brought).await?;
     let (adapter, adopts) = (opened.adapter, task.mounted.is_some());
     let mounted = match task.mounted {

@@ -9,6 +9,7 @@ use crate::meta::{self, Posix};
 use crate::name::Key;
 use crate::store::{ErrorKind, Headers, Version};
 use crate::write::Extents;
+use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tarn_cache::BLOCK_SIZE;
@@ -26,13 +27,8 @@ pub(super) struct Snapshot {
     pub(super) posix_changed: bool,
     /// [`Record::closes`] at that time.
     closes: u64,
-}
-
-/// How a commit went on.
-enum Progress {
-    Done,
-    /// The file rests on another version now: once more.
-    Again,
+    /// [`Record::attempts`] at that time.
+    attempts: Vec<String>,
 }
 
 /// What the bucket has after a commit.
@@ -60,7 +56,7 @@ impl Vfs {
                 Err(error) if error.store_kind() == Some(ErrorKind::NotFound) => {
                     tracing::debug!(ino = inode.ino.0, %error, "the upload was gone");
                 }
-                Ok(Progress::Again) => {}
+                Ok(ControlFlow::Continue(())) => {}
                 result => {
                     if let (Err(_), Content::Staged(stage)) = (&result, &mut file.state.lock().content) {
                         stage.unsure = true;
@@ -95,41 +91,42 @@ impl Vfs {
             Ok(()) | Err(Error::NoRoom) => {}
             Err(error) => return Err(error),
         }
-        let (posix_changed, closes) = (state.posix_changed, stage.file.get(|record| record.closes));
-        Ok(Some(Snapshot { key, stage, stamp, posix, headers, posix_changed, closes }))
+        let posix_changed = state.posix_changed;
+        let (closes, attempts) = stage.file.get(|record| (record.closes, record.attempts.clone()));
+        Ok(Some(Snapshot { key, stage, stamp, posix, headers, posix_changed, closes, attempts }))
     }
 
-    async fn send(&self, ino: Ino, file: &File, snapshot: Snapshot) -> Result<Progress> {
+    /// One try. It goes on with another if the file rests on another version now.
+    async fn send(&self, ino: Ino, file: &File, snapshot: Snapshot) -> Result<ControlFlow<()>> {
         let unchanged = is_unchanged(&snapshot.stage, &snapshot.stamp).await?;
         let sent = match snapshot.stage.base.clone().filter(|_| unchanged) {
             Some(version) if !snapshot.posix_changed => snapshot.known(version),
             base => {
-                let attempts = snapshot.stage.file.get(|record| record.attempts.clone());
                 if let Err(error) = snapshot.stage.file.note(|record| snapshot.close(record)) {
                     // Without room for its record the file can still get into the bucket, which is better.
                     tracing::warn!(key = %snapshot.key, %error, "the journal does not learn of a commit");
                 }
-                match self.bring(ino, file, &snapshot, (base, attempts)).await? {
-                    Some(sent) => sent,
-                    None => return Ok(Progress::Again),
+                match self.bring(ino, file, &snapshot, base).await? {
+                    ControlFlow::Break(sent) => sent,
+                    ControlFlow::Continue(()) => return Ok(ControlFlow::Continue(())),
                 }
             }
         };
         self.published(ino, &sent.version);
         self.committed(file, &snapshot, unchanged, sent);
         self.finish_rename(&snapshot.stage.file).await?;
-        Ok(Progress::Done)
+        Ok(ControlFlow::Break(()))
     }
 
-    /// Makes the object: of the same bytes in the bucket if `base` is given, by an upload otherwise. `None` if what one
-    /// of the earlier `attempts` had sent was there, on which the file rests now.
+    /// Makes the object: of the same bytes in the bucket if `base` is given, by an upload otherwise. To be done again
+    /// if what an earlier attempt had sent was there, on which the file rests now.
     async fn bring(
         &self,
         ino: Ino,
         file: &File,
         snapshot: &Snapshot,
-        (base, attempts): (Option<Version>, Vec<String>),
-    ) -> Result<Option<Sent>> {
+        base: Option<Version>,
+    ) -> Result<ControlFlow<Sent>> {
         let Snapshot { key, stage, stamp, headers, .. } = snapshot;
         let (result, crc64nvme, crcs) = match base {
             Some(version) => {
@@ -144,10 +141,10 @@ impl Vfs {
             }
         };
         let version = match result {
-            Ok(version) => Some(version),
-            Err(error) => self.refused((ino, file), snapshot, (crc64nvme, &attempts), error).await?,
+            Ok(version) => ControlFlow::Break(version),
+            Err(error) => self.refused((ino, file), snapshot, crc64nvme, error).await?,
         };
-        Ok(version.map(|version| Sent { version, crc64nvme, crcs }))
+        Ok(version.map_break(|version| Sent { version, crc64nvme, crcs }))
     }
 
     /// Takes note of a commit, in memory and in the journal.
@@ -175,16 +172,13 @@ impl Vfs {
             state.posix_changed = false;
         }
         if let Content::Staged(current) = &mut state.content {
-            if let Some(overlay) = &mut current.overlay {
-                let object = if unchanged { overlay.base.object.lock().clone() } else { None };
-                overlay.base = Arc::new(RemoteFile::with_object(version.clone(), object));
-                // What was written meanwhile is not in the new base: then all dirty ranges stay dirty.
-                if !unchanged && current.writes == stage.writes {
-                    overlay.dirty = Extents::default();
-                    overlay.base_len = stamp.size;
-                }
+            current.rest_on(version, unchanged);
+            // What was written meanwhile is not in the new base: then all dirty ranges stay dirty.
+            let all_sent = !unchanged && current.writes == stage.writes;
+            if let Some(overlay) = current.overlay.as_mut().filter(|_| all_sent) {
+                overlay.dirty = Extents::default();
+                overlay.base_len = stamp.size;
             }
-            current.base = Some(version);
             current.unsure = false;
             current.committed = Some(Committed { stamp: *stamp, writes: stage.writes, crc64nvme, crcs });
             current.copied = None;
@@ -220,6 +214,11 @@ impl Snapshot {
             crc64nvme: committed.and_then(|known| known.crc64nvme),
             crcs: committed.and_then(|known| known.crcs.clone()),
         }
+    }
+
+    /// Whether an earlier commit of the file carried this `file-ctime`, and its answer was never heard.
+    pub(super) fn attempted(&self, time: &str) -> bool {
+        self.attempts.iter().any(|attempt| attempt == time)
     }
 
     /// Bytes that an upload has to send.

@@ -4,24 +4,24 @@ use super::Vfs;
 use super::commit::Snapshot;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::inode::{Content, File, Ino, RemoteFile, Stamp};
+use crate::inode::{Content, File, Ino, Stamp};
 use crate::journal::{Base, State};
 use crate::meta;
 use crate::name::Key;
 use crate::store::{ErrorKind, Headers, ObjectInfo, Version};
-use std::sync::Arc;
+use std::ops::ControlFlow;
 
 impl Vfs {
     /// What the bucket has if the refused commit had been done before, by an attempt whose answer was lost or by a
-    /// process that was killed; `None` if that was done when the file had other bytes, on which it rests from now on.
-    /// Otherwise theirs stays, ours is kept beside it, and the caller is told.
+    /// process that was killed. If that was done when the file had other bytes, it rests on those from now on and is
+    /// to be sent again. Otherwise theirs stays, ours is kept beside it, and the caller is told.
     pub(super) async fn refused(
         &self,
         (ino, file): (Ino, &File),
         snapshot: &Snapshot,
-        (crc64nvme, attempts): (Option<u64>, &[String]),
+        crc64nvme: Option<u64>,
         refusal: Error,
-    ) -> Result<Option<Version>> {
+    ) -> Result<ControlFlow<Version>> {
         let kind = refusal.store_kind();
         if !matches!(kind, Some(ErrorKind::Precondition | ErrorKind::NotFound)) {
             return Err(refusal);
@@ -30,13 +30,12 @@ impl Vfs {
         if let Some(found) = self.head_if_any(&snapshot.key).await? {
             if ours.is(&found) {
                 tracing::info!(key = %snapshot.key, %refusal, "an earlier attempt had arrived");
-                return Ok(Some(found.version));
+                return Ok(ControlFlow::Break(found.version));
             }
-            let time = meta::commit_time(&found.headers);
-            if time.is_some_and(|time| attempts.iter().any(|attempt| attempt == time)) {
+            if meta::commit_time(&found.headers).is_some_and(|time| snapshot.attempted(time)) {
                 tracing::info!(key = %snapshot.key, %refusal, "an earlier attempt had arrived, with older bytes");
                 rest_on(file, found.version)?;
-                return Ok(None);
+                return Ok(ControlFlow::Continue(()));
             }
         }
         if kind == Some(ErrorKind::NotFound) {
@@ -118,14 +117,11 @@ impl Ours<'_> {
 
 /// The staged file replaces `version` from now on, which holds what its layer does not.
 fn rest_on(file: &File, version: Version) -> Result<()> {
-    let mut state = file.state.lock();
-    let Content::Staged(stage) = &mut state.content else { return Ok(()) };
-    stage.file.note(|record| record.base = Some(Base::from(&version)))?;
-    if let Some(overlay) = &mut stage.overlay {
-        overlay.base = Arc::new(RemoteFile::new(version.clone()));
+    if let Content::Staged(stage) = &mut file.state.lock().content {
+        stage.file.note(|record| record.base = Some(Base::from(&version)))?;
+        stage.copied = None;
+        stage.rest_on(version, false);
     }
-    stage.copied = None;
-    stage.base = Some(version);
     Ok(())
 }
 

@@ -68,8 +68,13 @@ impl Vfs {
         self.handles.insert(handle)
     }
 
-    pub(super) fn take_handle(&self, fh: u64) -> Result<Handle> {
-        self.handles.open.write().remove(&fh).ok_or(Error::BadHandle)
+    /// Takes the handle out, to close it. `None` if an earlier worker has closed it, but was killed before it said so.
+    pub(super) fn take_handle(&self, fh: u64) -> Result<Option<Handle>> {
+        let taken = self.handles.open.write().remove(&fh);
+        if taken.is_none() && !self.is_resent() {
+            return Err(Error::BadHandle);
+        }
+        Ok(taken)
     }
 
     pub(super) fn replace_handle(&self, fh: u64, handle: Handle) {

@@ -5,7 +5,7 @@ use super::Vfs;
 use crate::error::{Error, Result};
 use crate::journal::{Entry, Move, Origin, StagedFile};
 use crate::name::{Key, Name, Prefix};
-use crate::store::{Condition, CopyRequest, ObjectInfo};
+use crate::store::{Condition, CopyRequest, ETag, ObjectInfo};
 use futures::{StreamExt, TryStreamExt, stream};
 use tarn_cache::Staged;
 
@@ -25,8 +25,9 @@ enum Copied {
 
 impl Vfs {
     /// Writes down that a rename begins. On a full disk it goes on without that.
-    pub(super) fn begin_move(&self, of: Move) -> MoveUnderWay {
-        let of = Move { owner: Some(self.options.owner), ..of };
+    pub(super) fn begin_move(&self, from: &str, to: &str, replaces: Option<ETag>) -> MoveUnderWay {
+        let (from, to, owner) = (from.to_owned(), to.to_owned(), Some(self.options.owner));
+        let of = Move { from, to, replaces, owner };
         let entry = self.cache.stage(&Entry::Move(of).label(&self.bucket));
         if let Err(error) = &entry {
             tracing::warn!(%error, "the journal does not learn of a rename");

@@ -2,7 +2,7 @@
 
 use super::Vfs;
 use crate::clock;
-use crate::inode::{Content, Node, Stage};
+use crate::inode::{Node, Stage};
 use std::time::{Duration, SystemTime};
 
 /// Conflicts that are remembered for people; the objects beside the files remember them all.
@@ -49,8 +49,7 @@ impl Vfs {
         for inode in inodes {
             let Node::File(file) = &inode.node else { continue };
             let state = file.state.lock();
-            let Content::Staged(stage) = &state.content else { continue };
-            if let Some((bytes, written)) = dirty(stage).filter(|_| !state.superseded) {
+            if let Some((bytes, written)) = state.pending().and_then(dirty) {
                 overview.dirty_files += 1;
                 overview.dirty_bytes += bytes;
                 let age = clock::now().duration_since(written).unwrap_or_default();

@@ -105,10 +105,7 @@ impl Vfs {
 
     /// Closes a directory.
     pub fn releasedir(&self, fh: u64) -> Result<()> {
-        let taken = match self.take_handle(fh) {
-            Err(_) if self.is_resent() => return Ok(()),
-            taken => taken?,
-        };
+        let Some(taken) = self.take_handle(fh)? else { return Ok(()) };
         self.log.note(|| Record::Closed { fh });
         match taken {
             Handle::Directory(handle) => {
@@ -390,7 +387,7 @@ fn is_local(inode: &Inode) -> bool {
     inode.file().is_some_and(|file| matches!(file.state.lock().content, Content::Staged(_)))
 }
 
-/// Stands in for the version of a file that has none yet; the inode's own state is shown instead.
+/// An entry that the directory has; a change that removes one has `None`.
 fn there((name, child): (Name, Child)) -> (Name, Option<Child>) {
     (name, Some(child))
 }

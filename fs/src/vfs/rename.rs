@@ -5,7 +5,7 @@ use super::remove::may_have_arrived;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, File, Ino, Inode, Node, Place, RemoteFile};
-use crate::journal::{Base, Move, Origin};
+use crate::journal::{Base, Origin};
 use crate::meta::{self, Posix};
 use crate::name::{Key, Name};
 use crate::store::{Condition, CopyRequest, ErrorKind, Headers, Version};
@@ -248,12 +248,8 @@ impl Vfs {
         (replaced, mode): (Option<Version>, RenameMode),
         headers: Option<Headers>,
     ) -> Result<Version> {
-        let _under_way = self.begin_move(Move {
-            from: old_key.as_str().to_owned(),
-            to: new_key.as_str().to_owned(),
-            replaces: replaced.map(|version| version.etag),
-            owner: None,
-        });
+        let replaces = replaced.map(|version| version.etag);
+        let _under_way = self.begin_move(old_key.as_str(), new_key.as_str(), replaces);
         let condition = match mode {
             RenameMode::Replace => Condition::Always,
             RenameMode::NoReplace | RenameMode::Exchange => Condition::Absent,

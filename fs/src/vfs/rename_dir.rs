@@ -3,8 +3,8 @@
 
 use super::Vfs;
 use crate::error::{Error, Result};
-use crate::inode::{Child, Content, Ino, Inode, Listing, Node, Place, RemoteFile};
-use crate::journal::{Base, Move};
+use crate::inode::{Child, Content, Ino, Inode, Listing, Node, Place};
+use crate::journal::Base;
 use crate::name::{Key, Name, Prefix};
 use crate::store::{Condition, CopyRequest, Depth, ListRequest, Listed, Version};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -16,14 +16,12 @@ impl Vfs {
     pub(super) async fn rename_directory(&self, inode: &Arc<Inode>, from: &Place, to: &Place) -> Result<()> {
         let old = self.table.prefix(from.parent)?.dir(&from.name)?;
         let new = self.table.prefix(to.parent)?.dir(&to.name)?;
-        let of =
-            Move { from: old.as_str().to_owned(), to: new.as_str().to_owned(), replaces: None, owner: None };
         let listed = self.subtree(&old).await?;
         let parallel = self.options.max_requests.max(1);
         // A key that gets too long is found before anything is copied.
         let targets = listed.iter().map(|object| moved(&object.key, &old, &new));
         let targets = targets.collect::<Result<Vec<Key>>>()?;
-        let under_way = self.begin_move(of);
+        let under_way = self.begin_move(old.as_str(), new.as_str(), None);
         let pairs = listed.iter().zip(targets);
         let copies: Vec<_> = pairs.map(|(object, to)| self.copy_below(object, to)).collect();
         let copies: HashMap<Key, Version> =
@@ -111,10 +109,15 @@ impl Vfs {
     /// The file's object is another one of the same bytes from now on.
     pub(super) fn follow_copy(&self, inode: &Inode, copied: &Version) {
         let Some(file) = inode.file() else { return };
-        let content = file.state.lock().content.clone();
-        match content {
-            Content::Remote(remote) => self.moved_copy(inode, &remote, copied.clone()),
-            Content::Staged(_) => rebase(&mut file.state.lock().content, copied),
+        let remote = match &mut file.state.lock().content {
+            Content::Remote(remote) => Some(Arc::clone(remote)),
+            Content::Staged(stage) => {
+                stage.rest_on(copied.clone(), true);
+                None
+            }
+        };
+        if let Some(remote) = remote {
+            self.moved_copy(inode, &remote, copied.clone());
         }
         self.note(inode);
     }
@@ -147,15 +150,4 @@ impl Vfs {
 fn moved(key: &Key, old: &Prefix, new: &Prefix) -> Result<Key> {
     let rest = key.as_str().strip_prefix(old.as_str()).ok_or(Error::Internal("a key outside"))?;
     Ok(Key::parse(&format!("{}{rest}", new.as_str()))?)
-}
-
-/// A staged file now rests on the copy of its base.
-fn rebase(content: &mut Content, copied: &Version) {
-    if let Content::Staged(stage) = content {
-        stage.base = Some(copied.clone());
-        if let Some(overlay) = &mut stage.overlay {
-            let object = overlay.base.object.lock().clone();
-            overlay.base = Arc::new(RemoteFile::with_object(copied.clone(), object));
-        }
-    }
 }

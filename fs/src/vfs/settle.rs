@@ -37,11 +37,7 @@ impl Vfs {
     /// Closes a handle (`FUSE_RELEASE`). Every close has been flushed before; what a shared mapping wrote since
     /// is found and committed here.
     pub async fn release(self: &Arc<Self>, fh: u64) -> Result<()> {
-        let taken = match self.take_handle(fh) {
-            // An earlier worker has closed it, but was killed before it said so.
-            Err(_) if self.is_resent() => return Ok(()),
-            taken => taken?,
-        };
+        let Some(taken) = self.take_handle(fh)? else { return Ok(()) };
         let Handle::File(handle) = taken else { return Err(Error::BadHandle) };
         let file = handle.inode.file().ok_or(Error::IsDirectory)?;
         let writers = {
@@ -207,14 +203,9 @@ impl Vfs {
     /// Commits everything that is not in the bucket yet.
     pub async fn drain(&self) -> DrainReport {
         let _keys = self.namespace.read().await;
-        // A file that lost to another client is in the bucket beside the winner, and who wrote it knows.
-        let staged = |inode: &Arc<Inode>| {
-            inode
-                .file()
-                .map(|file| file.state.lock())
-                .is_some_and(|state| matches!(state.content, Content::Staged(_)) && !state.superseded)
-        };
-        let inodes: Vec<_> = self.table.all().into_iter().filter(staged).collect();
+        let pending =
+            |inode: &Arc<Inode>| inode.file().is_some_and(|file| file.state.lock().pending().is_some());
+        let inodes: Vec<_> = self.table.all().into_iter().filter(pending).collect();
         let (total, mut said) = (inodes.len(), clock::instant());
         let parallel = self.options.max_requests.clamp(1, 16);
         let ends: Vec<_> = inodes.iter().map(|inode| self.drain_one(inode)).collect();

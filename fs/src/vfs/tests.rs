@@ -93,12 +93,18 @@ impl World {
 
     /// Makes a file, writes, closes.
     pub(super) async fn write_file(&self, path: &str, body: &[u8]) -> Ino {
+        let (ino, fh) = self.write_open(path, body).await;
+        self.close(fh).await;
+        ino
+    }
+
+    /// Makes a file, writes, and leaves it open.
+    pub(super) async fn write_open(&self, path: &str, body: &[u8]) -> (Ino, u64) {
         let (parent, name) = self.split(path).await;
         let made = self.vfs.create(parent, name, 0o644, CALLER, WRITE, false).await;
         let (entry, opened) = made.expect("create");
         self.vfs.write(opened.fh, 0, body).expect("write");
-        self.close(opened.fh).await;
-        entry.attr.ino
+        (entry.attr.ino, opened.fh)
     }
 
     pub(super) async fn close(&self, fh: u64) {
@@ -341,15 +347,13 @@ async fn write_temp_and_rename_over_keeps_the_reader() {
 #[tokio::test]
 async fn an_open_dirty_file_is_uploaded_under_its_last_name() {
     let world = World::new();
-    let made = world.vfs.create(Ino::ROOT, OsStr::new("a"), 0o644, CALLER, WRITE, false).await;
-    let (_, opened) = made.expect("create");
-    world.vfs.write(opened.fh, 0, b"data").expect("write");
+    let (_, fh) = world.write_open("a", b"data").await;
     world
         .vfs
         .rename((Ino::ROOT, OsStr::new("a")), (Ino::ROOT, OsStr::new("b")), RenameMode::Replace)
         .await
         .expect("rename");
-    world.close(opened.fh).await;
+    world.close(fh).await;
     assert_eq!(world.object("b").await.as_deref(), Some(&b"data"[..]));
     assert!(world.object("a").await.is_none());
 }

@@ -51,11 +51,9 @@ async fn a_conflict_keeps_both_sides() {
 #[tokio::test]
 async fn two_creators_of_one_name_keep_both_files() {
     let world = World::new();
-    let made = world.vfs.create(Ino::ROOT, OsStr::new("f"), 0o644, CALLER, WRITE, false).await;
-    let (_, opened) = made.expect("create");
-    world.vfs.write(opened.fh, 0, b"ours").expect("write");
+    let (_, fh) = world.write_open("f", b"ours").await;
     world.put("f", "theirs").await;
-    assert!(matches!(world.vfs.flush(opened.fh).await, Err(Error::Stale(_))));
+    assert!(matches!(world.vfs.flush(fh).await, Err(Error::Stale(_))));
     assert_eq!(world.object("f").await.as_deref(), Some(&b"theirs"[..]));
     assert_eq!(names(&world.elsewhere(), "").await.len(), 2);
 }
