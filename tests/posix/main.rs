@@ -2,8 +2,9 @@
 //! directory as the control. After each suite the mount is compared with the bucket and with a second mount that has
 //! an empty cache, so that nothing passes that was never stored.
 //!
-//! `TARN_FULL=1` (`make test-posix`) runs the long versions, and pjdfstest in C from the directory that
-//! `PJDFSTEST_DIR` names (no registry has it), and writes what it saw to RESULTS.md.
+//! `TARN_FULL=1` (`make test-posix`) runs the long versions and writes what it saw to RESULTS.md. Suites that no
+//! registry has run from the directories that variables name: pjdfstest in C (`PJDFSTEST_DIR`) and xfstests
+//! (`XFSTESTS_DIR`).
 
 #![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
 
@@ -12,8 +13,11 @@ mod list;
 mod pjdfstest;
 mod results;
 mod sources;
+mod stage;
 mod stress;
+mod tally;
 mod trees;
+mod xfstests;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -25,7 +29,8 @@ fn limit() -> Duration {
 }
 
 fn main() -> ExitCode {
-    let suites = [fsx::ALL, pjdfstest::ALL, sources::TARN, stress::TARN, trees::ALL];
+    let suites =
+        [fsx::ALL, pjdfstest::ALL, sources::TARN, stress::TARN, trees::ALL, xfstests::ALL, xfstests::TARN];
     let ended = suite::run(limit() * 2, &suites);
     if paths::full()
         && let Err(error) = results::write()

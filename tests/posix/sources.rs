@@ -13,7 +13,7 @@ use tarn_tests::{behaviours, run};
 pub(crate) const TARN: &[Behaviour] = behaviours!(On::Tarn, pjdfstest_in_c_fails_where_it_is_listed);
 
 /// The directory that a variable names.
-fn directory(variable: &str, suite: &str) -> Option<PathBuf> {
+pub(crate) fn directory(variable: &str, suite: &str) -> Option<PathBuf> {
     let dir = std::env::var_os(variable).map(PathBuf::from);
     if dir.is_none() {
         eprintln!("not run: {suite}. {variable} names no built source directory.");

@@ -78,13 +78,34 @@ impl MountPlan {
             .args(["--endpoint", &self.endpoint, "--probe", self.probe, "--cache-dir"])
             .arg(&self.cache)
             .args(&self.options)
-            .env("AWS_ACCESS_KEY_ID", &self.credentials.0)
-            .env("AWS_SECRET_ACCESS_KEY", &self.credentials.1)
-            .env("AWS_CONFIG_FILE", "/dev/null")
-            .env("AWS_SHARED_CREDENTIALS_FILE", "/dev/null")
-            .env("AWS_EC2_METADATA_DISABLED", "true");
+            .envs(self.credentials());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         Ok(command)
+    }
+
+    /// The variables that hold the credentials, and keep others away.
+    pub fn credentials(&self) -> [(&'static str, &str); 5] {
+        [
+            ("AWS_ACCESS_KEY_ID", &self.credentials.0),
+            ("AWS_SECRET_ACCESS_KEY", &self.credentials.1),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+            ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ]
+    }
+
+    /// The options in the words of mount(8): what follows `-o`.
+    pub fn words(&self) -> String {
+        let mut words =
+            format!("endpoint={},probe={},cache-dir={}", self.endpoint, self.probe, self.cache.display());
+        for option in &self.options {
+            // A flag begins a word, what follows it is its value.
+            match option.strip_prefix("--") {
+                Some(flag) => words.extend([",", flag]),
+                None => words.extend(["=", option]),
+            }
+        }
+        words
     }
 
     /// Mounts in the foreground and waits until the mount is in the kernel's table.
