@@ -33,7 +33,9 @@ test-quick: tools ## Run the unit tests and the file behaviours, without the rea
 
 test-posix: export TARN_FULL = 1
 test-posix: tools ## Run the POSIX suites in full, some hours; writes tests/posix/RESULTS.md
+	@tests/tools.sh posix
 	$(CARGO) build --workspace --locked
+	$(CARGO) test --locked --package tarn-tests --test programs -- --test-threads 1 postgres
 	$(CARGO) test --locked --package tarn-tests --test posix -- --test-threads 1
 
 test-survive: export TARN_FULL = 1

@@ -4,6 +4,7 @@
 #
 #   tests/tools.sh demo     what `make demo` needs
 #   tests/tools.sh test     what `make test` needs
+#   tests/tools.sh posix    what `make test-posix` needs besides
 #   tests/tools.sh lint     what .ci/run needs besides
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -91,10 +92,14 @@ test)
     cargo_tool fsx "$fsx_version"
     cargo_tool pjdfstest "$pjdfstest_version"
     ;;
+posix)
+    # Debian's package starts a server of its own, on the loopback interface.
+    debian pg_ctlcluster=postgresql
+    ;;
 lint)
     rust
     cargo_tool cargo-deny "$cargo_deny_version"
     ;;
-*) die "unknown group '$1': demo, test or lint" ;;
+*) die "unknown group '$1': demo, test, posix or lint" ;;
 esac
 say "${1:-test}: everything is there"

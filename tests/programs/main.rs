@@ -8,6 +8,7 @@
 
 mod databases;
 mod large;
+mod postgres;
 mod stress;
 mod trees;
 
@@ -35,5 +36,5 @@ pub(crate) fn must(command: &mut Command) -> String {
 
 fn main() -> ExitCode {
     let of_a_test = limit() * 2;
-    suite::run(of_a_test, &[databases::ALL, large::ALL, stress::ALL, trees::ALL])
+    suite::run(of_a_test, &[databases::ALL, large::ALL, postgres::ALL, stress::ALL, trees::ALL])
 }
