@@ -81,14 +81,16 @@ fn fsstress_leaves_what_every_mount_shows(subject: &Subject<'_>) {
         let dir = subject.path(&format!("seed-{seed}"));
         fs::create_dir(&dir).unwrap();
         let mut command = run::command(suite.join("ltp/fsstress"));
-        command.arg("-d").arg(&dir).args(["-n", "1000", "-p", "4", "-s", &seed.to_string()]);
+        command.arg("-d").arg(&dir).args(["-n", "250", "-p", "4", "-s", &seed.to_string()]);
+        // These make files of a gigabyte, nearly all of it a hole, which an object cannot have.
+        command.args(["-f", "copyrange=0", "-f", "clonerange=0", "-f", "splice=0"]);
         let verdict = match run::must(command.current_dir(subject.scratch()), crate::limit()) {
             Ok(_) => Verdict::Passed,
             Err(error) => Verdict::Failed(format!("{error:#}")),
         };
         tally.add(&format!("seed-{seed}"), verdict);
     }
-    tally.settle("fsstress, seeds of 4 x 1,000 operations", subject.mode(), &Expected::none());
+    tally.settle("fsstress, seeds of 4 x 250 operations", subject.mode(), &Expected::none());
 }
 
 fn a_verdict_is_read_from_the_report(_subject: &Subject<'_>) {
