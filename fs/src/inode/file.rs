@@ -311,6 +311,13 @@ impl FileState {
         Posix { mtime: modified, ctime: self.posix.ctime.max(modified), ..self.posix }
     }
 
+    /// Takes the set-id bits away.
+    pub fn drop_set_id(&mut self) {
+        let mode = self.posix.mode_without_set_id();
+        self.posix_changed |= mode != self.posix.mode;
+        self.posix.mode = mode;
+    }
+
     /// Takes a program's capabilities away, as each change of its content does, whoever makes it.
     pub fn drop_capabilities(&mut self) {
         self.posix_changed |= meta::drop_capabilities(&mut self.headers);

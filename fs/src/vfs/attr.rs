@@ -134,11 +134,7 @@ impl Vfs {
     pub fn drop_set_id(&self, fh: u64) -> Result<()> {
         let handle = self.file_handle(fh)?;
         if let Some(file) = handle.inode.file() {
-            let mut state = file.state.lock();
-            let mode = state.posix.mode_without_set_id();
-            state.posix_changed |= mode != state.posix.mode;
-            state.posix.mode = mode;
-            drop(state);
+            file.state.lock().drop_set_id();
             self.note(&handle.inode);
         }
         Ok(())

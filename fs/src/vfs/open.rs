@@ -195,17 +195,23 @@ impl Vfs {
     ) -> Result<Opened> {
         let file = inode.file().ok_or(Error::IsDirectory)?;
         let mut state = file.state.lock();
-        let set_id = state.posix.mode != state.posix.mode_without_set_id();
-        if set_id && flags.truncate && flags.drop_set_id {
-            state.posix.mode = state.posix.mode_without_set_id();
-            state.posix_changed = true;
+        if flags.truncate && flags.drop_set_id {
+            state.drop_set_id();
         }
         if flags.truncate {
             state.drop_capabilities();
         }
         // The kernel does not say who writes, or when, to a file that it passes through; these depend on it.
+        let set_id = state.posix.mode != state.posix.mode_without_set_id();
         let privileged = set_id || meta::has_capabilities(&state.headers);
         let serve = choose(&mut state, passthrough && !(privileged && flags.write))?;
+        if privileged && flags.write && matches!(serve, Serve::Passthrough(_)) {
+            // An earlier handle holds the file in this mode, so the writes will not be seen: they count as done.
+            if flags.drop_set_id {
+                state.drop_set_id();
+            }
+            state.drop_capabilities();
+        }
         if flags.write {
             state.handles.writers += 1;
         } else {

@@ -402,6 +402,22 @@ async fn who_may_not_keep_set_id_bits_does_not() {
     assert_eq!(world.vfs.setattr(given, set).await.expect("chown").posix.mode, 0o755);
 }
 
+#[tokio::test]
+async fn a_writer_who_is_passed_through_keeps_no_set_id_bits() {
+    let world = World::new();
+    let ino = world.write_file("program", b"program").await;
+    let earlier = world.vfs.open(ino, WRITE, true).await.expect("open");
+    assert!(matches!(earlier.serve, Serve::Passthrough(_)));
+    let set = SetAttr { mode: Some(0o6755), ..SetAttr::default() };
+    world.vfs.setattr(ino, set).await.expect("chmod");
+    world.vfs.open(ino, WRITE, true).await.expect("open by who may keep them");
+    assert_eq!(world.vfs.getattr(ino).await.expect("stat").posix.mode, 0o6755);
+    let flags = OpenFlags { drop_set_id: true, ..WRITE };
+    let opened = world.vfs.open(ino, flags, true).await.expect("open");
+    assert!(matches!(opened.serve, Serve::Passthrough(_)), "the earlier handle decides");
+    assert_eq!(world.vfs.getattr(ino).await.expect("stat").posix.mode, 0o755);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_of_attributes_takes_nothing_from_a_writer() {
     let world = World::new();
