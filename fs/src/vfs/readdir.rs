@@ -71,6 +71,7 @@ pub struct DirStream {
     source: Source,
     /// Objects that may have to stand beside a directory of the next page.
     held: Vec<Listed>,
+    /// When the listing that is shown was asked for.
     started: Option<Instant>,
     changes: u64,
     /// What is left of the note on the directory.
@@ -171,7 +172,8 @@ impl Vfs {
                 }
             }
             let (name, child) = &stream.entries[start(at - stream.base)];
-            let Some(kind) = child.as_ref().and_then(|child| self.entry_kind(ino, name, child)) else {
+            let child = child.as_ref().filter(|_| !self.was_removed(inode, stream, name));
+            let Some(kind) = child.and_then(|child| self.entry_kind(ino, name, child)) else {
                 shown.names.push(Vec::new());
                 continue;
             };
@@ -186,6 +188,19 @@ impl Vfs {
             }
             shown.names.push(name.as_bytes().to_vec());
         }
+    }
+
+    /// Whether what the stream has under a name was removed here since. Without a complete listing nobody knows.
+    fn was_removed(&self, inode: &Inode, stream: &DirStream, name: &Name) -> bool {
+        let Some(directory) = inode.directory() else { return false };
+        let unchanged = directory.state.lock().changes == stream.changes;
+        if unchanged || self.table.child(inode.ino, name).is_some() {
+            return false;
+        }
+        let listing = directory.listing.lock();
+        // An older one may lack what others have made since.
+        let kept = listing.as_ref().filter(|listing| Some(listing.fetched) >= stream.started);
+        kept.is_some_and(|listing| listing.entry(name).is_none())
     }
 
     /// The entry as it is now: what is known here goes before what the listing said.
@@ -239,6 +254,7 @@ impl Vfs {
                 stream.started = Some(clock::instant());
                 stream.changes = directory.state.lock().changes;
                 if let Some(listing) = self.fresh_listing(directory) {
+                    stream.started = Some(listing.fetched);
                     let entries = listing.snapshot();
                     self.describe_page(inode.ino, &mut stream.recollection, &entries).await?;
                     stream.entries = entries.into_iter().map(there).collect();

@@ -4,6 +4,7 @@ mod attributes;
 mod durable;
 mod faulty;
 mod later;
+mod listings;
 mod names;
 mod renames;
 mod requests;
