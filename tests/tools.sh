@@ -5,6 +5,7 @@
 #   tests/tools.sh demo     what `make demo` needs
 #   tests/tools.sh test     what `make test` needs
 #   tests/tools.sh posix    what `make test-posix` needs besides
+#   tests/tools.sh k8s      what `make test-k8s` needs besides: a Kubernetes, some 20 minutes of building
 #   tests/tools.sh lint     what .ci/run needs besides
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -15,6 +16,13 @@ minio_version=v0.0.0-20260212201848-7aac2a2c5b7c
 fsx_version=0.3.2
 pjdfstest_version=0.2.2
 cargo_deny_version=0.20.2
+kubernetes_version=v1.34.4
+# The version of its libraries, which are modules of their own.
+kubernetes_libraries=v0.34.4
+etcd_version=v3.6.5
+provisioner_version=v6.3.0
+resizer_version=v2.3.0
+snapshotter_version=v8.7.0
 tools=$PWD/.tools
 
 say() { printf 'tools: %s\n' "$*"; }
@@ -45,6 +53,60 @@ go_tool() { # name, module, version
     say "building $name $version (some minutes)"
     GOBIN=$tools/bin GOFLAGS=-mod=mod CGO_ENABLED=0 go install "$module@$version"
     stamp "$name-$version"
+}
+
+# `go install` refuses a module whose go.mod replaces others. One of our own requires it and repeats what it replaces;
+# what lies in its own tree there (./staging, ./client) is published too, in the version $3 (- for nothing).
+go_programs() { # module, version, version of its parts, [name=]package...
+    local module=$1 version=$2 parts=$3 one name names=() work gomod
+    shift 3
+    for one in "$@"; do
+        name=${one%%=*}
+        name=${name##*/}
+        [[ -x $tools/bin/$name ]] && done_before "$name-$version" || names+=("$name")
+    done
+    ((${#names[@]})) || return 0
+    command -v go >/dev/null || debian go=golang-go
+    say "building $version of ${names[*]} (some minutes)"
+    work=$(mktemp -d)
+    (
+        cd "$work"
+        export GOFLAGS=-mod=mod CGO_ENABLED=0
+        printf 'module tarn.tools/programs\n' >go.mod
+        gomod=$(go mod download -json "$module@$version" | sed -n 's/^.*"GoMod": "\(.*\)".*$/\1/p')
+        go mod edit -go="$(awk '$1 == "go" { print $2 }' "$gomod")" -require="$module@$version"
+        awk -v parts="$parts" '
+            !/=>/ { next }
+            { sub(/^[ \t]*(replace )?/, "") }
+            $3 !~ /^\./ { print $1 "=" $3 "@" $4; next }
+            parts != "-" { print $1 "=" $1 "@" parts }' "$gomod" |
+            while read -r replacement; do go mod edit -replace="$replacement"; done
+        for one in "$@"; do
+            name=${one%%=*}
+            go build -trimpath -o "$tools/bin/${name##*/}" \
+                -ldflags "-s -w -X main.version=$version -X k8s.io/component-base/version.gitVersion=$version" "${one#*=}"
+        done
+    )
+    rm -rf "$work"
+    for name in "${names[@]}"; do stamp "$name-$version"; done
+}
+
+kubernetes() {
+    local csi=github.com/kubernetes-csi k8s=k8s.io/kubernetes/cmd crds=$tools/crds/$snapshotter_version
+    # Without systemd nothing starts these; the tests run them in namespaces of their own.
+    debian containerd=containerd runc=runc /usr/lib/cni/bridge=containernetworking-plugins busybox=busybox-static \
+        tini-static=tini ip=iproute2 openssl=openssl
+    go_programs k8s.io/kubernetes "$kubernetes_version" "$kubernetes_libraries" \
+        $k8s/kube-apiserver $k8s/kube-controller-manager $k8s/kube-scheduler $k8s/kubelet $k8s/kubectl
+    go_programs go.etcd.io/etcd/server/v3 "$etcd_version" - etcd=go.etcd.io/etcd/server/v3
+    go_programs $csi/external-provisioner/v6 "$provisioner_version" - $csi/external-provisioner/v6/cmd/csi-provisioner
+    go_programs $csi/external-resizer/v2 "$resizer_version" - $csi/external-resizer/v2/cmd/csi-resizer
+    go_programs $csi/external-snapshotter/v8 "$snapshotter_version" "$snapshotter_version" \
+        $csi/external-snapshotter/v8/cmd/{csi-snapshotter,snapshot-controller}
+    [[ -d $crds ]] && return
+    mkdir -p "${crds%/*}"
+    cp -r --no-preserve=mode "$(go mod download -json $csi/external-snapshotter/client/v8@"$snapshotter_version" |
+        sed -n 's/^.*"Dir": "\(.*\)".*$/\1/p')/config/crd" "$crds"
 }
 
 cargo_tool() { # name, version
@@ -96,10 +158,11 @@ posix)
     # Debian's package starts a server of its own, on the loopback interface.
     debian pg_ctlcluster=postgresql
     ;;
+k8s) kubernetes ;;
 lint)
     rust
     cargo_tool cargo-deny "$cargo_deny_version"
     ;;
-*) die "unknown group '$1': demo, test, posix or lint" ;;
+*) die "unknown group '$1': demo, test, posix, k8s or lint" ;;
 esac
 say "${1:-test}: everything is there"
