@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -28,9 +28,9 @@ struct State {
 }
 
 impl Proxy {
-    /// Starts a relay to `server` on a free port.
+    /// Starts a relay to `server` on a free port of the same address.
     pub fn start(server: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
+        let listener = TcpListener::bind((server.ip(), 0)).context("listen")?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
             server,

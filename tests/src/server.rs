@@ -1,4 +1,5 @@
-//! A MinIO server of this test run: on a free port of the loopback interface, on a bounded disk of its own.
+//! A MinIO server of this test run: on a free port, of the loopback interface unless pods shall reach it, on a bounded disk
+//! of its own.
 
 use crate::disk::{self, Disk};
 use crate::{paths, run, wait};
@@ -66,12 +67,26 @@ impl Server {
         Self::start_on(None, Transport::Tls, &settings)
     }
 
+    /// The same, at an address of this machine that pods reach.
+    pub fn start_for_pods(address: Ipv4Addr) -> Result<Self> {
+        Self::start_at(address, None, Transport::Plain, &[])
+    }
+
     /// The same, with further settings of MinIO by their variables.
     pub fn start_with(settings: &[(&str, &str)]) -> Result<Self> {
         Self::start_on(None, Transport::Plain, settings)
     }
 
     fn start_on(disk: Option<Disk>, transport: Transport, settings: &[(&str, &str)]) -> Result<Self> {
+        Self::start_at(Ipv4Addr::LOCALHOST, disk, transport, settings)
+    }
+
+    fn start_at(
+        interface: Ipv4Addr,
+        disk: Option<Disk>,
+        transport: Transport,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("tarn-minio-").tempdir().context("folder for MinIO")?;
         let data = disk.as_ref().map_or_else(|| home.path().join("data"), |disk| disk.path().join("data"));
         std::fs::create_dir(&data)?;
@@ -85,7 +100,7 @@ impl Server {
         };
         // The port is free now; should another program take it before MinIO does, MinIO ends and the next is tried.
         for _ in 0..3 {
-            let address = free_port()?;
+            let address = free_port_at(interface)?;
             let (mut child, parent) = spawn(home.path(), &data, address, settings)?;
             let ready = wait::eventually(START_LIMIT, "MinIO is ready", || {
                 Ok(if child.try_wait()?.is_some() {
@@ -163,7 +178,11 @@ impl Drop for Server {
 
 /// An address of the loopback interface that nothing listens on.
 pub fn free_port() -> Result<SocketAddr> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+    free_port_at(Ipv4Addr::LOCALHOST)
+}
+
+fn free_port_at(interface: Ipv4Addr) -> Result<SocketAddr> {
+    let listener = TcpListener::bind((interface, 0)).context("find a free port")?;
     Ok(listener.local_addr()?)
 }
 
