@@ -58,16 +58,15 @@ go_tool() { # name, module, version
 # `go install` refuses a module whose go.mod replaces others. One of our own requires it and repeats what it replaces;
 # what lies in its own tree there (./staging, ./client) is published too, in the version $3 (- for nothing).
 go_programs() { # module, version, version of its parts, [name=]package...
-    local module=$1 version=$2 parts=$3 one name names=() work gomod
+    local module=$1 version=$2 parts=$3 one name missing=() work gomod
     shift 3
     for one in "$@"; do
         name=${one%%=*}
         name=${name##*/}
-        [[ -x $tools/bin/$name ]] && done_before "$name-$version" || names+=("$name")
+        [[ -x $tools/bin/$name ]] && done_before "$name-$version" || missing+=("$name=${one#*=}")
     done
-    ((${#names[@]})) || return 0
+    ((${#missing[@]})) || return 0
     command -v go >/dev/null || debian go=golang-go
-    say "building $version of ${names[*]} (some minutes)"
     work=$(mktemp -d)
     (
         cd "$work"
@@ -81,14 +80,15 @@ go_programs() { # module, version, version of its parts, [name=]package...
             $3 !~ /^\./ { print $1 "=" $3 "@" $4; next }
             parts != "-" { print $1 "=" $1 "@" parts }' "$gomod" |
             while read -r replacement; do go mod edit -replace="$replacement"; done
-        for one in "$@"; do
+        for one in "${missing[@]}"; do
             name=${one%%=*}
-            go build -trimpath -o "$tools/bin/${name##*/}" \
+            say "building $name $version (some minutes)"
+            go build -trimpath -o "$tools/bin/$name" \
                 -ldflags "-s -w -X main.version=$version -X k8s.io/component-base/version.gitVersion=$version" "${one#*=}"
+            stamp "$name-$version"
         done
     )
     rm -rf "$work"
-    for name in "${names[@]}"; do stamp "$name-$version"; done
 }
 
 kubernetes() {
