@@ -45,7 +45,9 @@ impl Node {
         let group = paths::group(&wanted.mount.volume_mount_group)?;
         if let Some(group) = group {
             attributes.options.entry("gid").or_insert_with(|| group.to_string());
-            attributes.options.entry("umask").or_insert_with(|| GROUP_UMASK.to_owned());
+            let umask = attributes.options.entry("umask").or_insert_with(|| GROUP_UMASK.to_owned());
+            let dir_mode = shared_dir_mode(umask)?;
+            attributes.options.entry("dir-mode").or_insert(dir_mode);
         }
         if wanted.only_reads() {
             attributes.options.insert("read-only", "true".to_owned());
@@ -202,6 +204,14 @@ pub(super) fn make_dir(dir: &Path) -> Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
         Ok(()) | Err(_) => Ok(()),
     }
+}
+
+/// The mode of directories that hand their group on, as a pod with an fsGroup expects: its programs may run with another
+/// primary group, and new files must not get that one.
+fn shared_dir_mode(umask: &str) -> Result<String> {
+    let bits = u32::from_str_radix(umask, 8);
+    let bits = bits.map_err(|_| Error::invalid(format!("the umask {umask:?} is not octal, such as 002")))?;
+    Ok(format!("{:o}", 0o2777 & !(bits & 0o777)))
 }
 
 /// The keys of a call's secret, or else the driver's.

@@ -1,6 +1,8 @@
 use super::*;
+use crate::capability::Use;
 use crate::mounter::Access;
 use crate::mounter::fake::FakeMounter;
+use crate::parameters::Attributes;
 use crate::proto::volume_capability::access_mode::Mode;
 use crate::proto::volume_capability::{AccessMode, AccessType, MountVolume};
 
@@ -279,6 +281,23 @@ async fn pods_with_different_groups_do_not_share_a_mount() {
         let mut request = world.publish_request(Mode::MultiNodeMultiWriter, &format!("g{group}"));
         request.volume_capability = with_group(group);
         assert_eq!(world.node.publish(request).await.is_ok(), good, "{group:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pods_group_is_that_of_new_files_too() {
+    let world = World::new();
+    let mount = MountVolume { volume_mount_group: "2000".to_owned(), ..MountVolume::default() };
+    let wanted = Use { mode: Mode::MultiNodeMultiWriter, mount };
+    for (own, dir_mode) in
+        [(None, "2775"), (Some(("umask", "027")), "2750"), (Some(("dirMode", "700")), "700")]
+    {
+        let all = [("bucket", "data")].into_iter().chain(own);
+        let context = all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let attributes = Attributes::parse(&context).expect("good");
+        let staged = world.node.plan("v", Path::new("/x"), attributes, &wanted).expect("good");
+        let option = |name: &str| staged.options.get(name).cloned();
+        assert_eq!((option("gid"), option("dir-mode")), (Some("2000".into()), Some(dir_mode.into())));
     }
 }
 
