@@ -4,7 +4,7 @@
 //! snapshots and clones; it talks to the object store only. The **node** mounts volumes with `tarn mount` and binds
 //! them into pods; it never reads or writes an object.
 //!
-//! Layers, top to bottom; an item uses only what stands below it: `main, cli, run` / `server` /
+//! Layers, top to bottom; an item uses only what stands below it: `main, cli, run` / `supervise, server` /
 //! `controller, node, identity, registration` / `mounter, driver` / `service, parameters, capability, web_identity, credentials` /
 //! `record, volume_id, rpc, inflight, proto, error`.
 
@@ -26,5 +26,6 @@ pub mod rpc;
 pub mod run;
 pub mod server;
 pub mod service;
+pub mod supervise;
 pub mod volume_id;
 pub mod web_identity;

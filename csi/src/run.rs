@@ -15,6 +15,7 @@ use crate::proto::registration::registration_server::RegistrationServer;
 use crate::registration::Registration;
 use crate::server::Socket;
 use crate::service::s3::S3;
+use crate::supervise;
 use crate::web_identity;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ pub async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Credentials { folder } => print_credentials(&folder).await,
         Command::Controller(args) => serve(args, Part::Controller, None).await,
+        Command::Node(_) if supervise::is_wanted() => supervise::run().await,
         Command::Node(NodeCommand { driver, node }) => serve(driver, Part::Node, Some(node)).await,
         Command::All(NodeCommand { driver, node }) => serve(driver, Part::Both, Some(node)).await,
     }

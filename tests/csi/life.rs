@@ -3,6 +3,7 @@
 use crate::Test;
 use anyhow::{Context, Result, ensure};
 use std::collections::HashMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tarn_csi::proto::volume_capability::access_mode::Mode;
@@ -22,6 +23,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("life::a_bucket_that_is_not_there_is_a_clear_error_and_leaves_nothing", no_bucket),
     ("life::an_endpoint_that_is_away_is_a_clear_error_in_time", endpoint_away),
     ("life::mounts_outlive_a_restart_of_the_driver", restart),
+    ("life::mounts_outlive_a_crash_of_the_driver", crash),
     ("life::a_killed_mount_is_made_again_for_the_next_pod", killed),
     ("life::a_mount_that_hangs_is_cut_off_and_the_pod_can_go", hanging),
     ("life::the_kubelet_can_register_the_driver", registration),
@@ -320,6 +322,32 @@ fn restart(server: &Server) -> Result<()> {
         volume.unpublish(&target).await?;
         volume.unstage().await?;
         volume.delete().await
+    })
+}
+
+fn crash(server: &Server) -> Result<()> {
+    block(async {
+        let mut driver = Driver::start_node(server, &[])?;
+        let foreign = Foreign::start(&server.endpoint())?;
+        let bucket = foreign.bucket("crash");
+        bucket.create()?;
+        let context = HashMap::from([("bucket".to_owned(), "crash".to_owned())]);
+        let mut volume = Volume::of(&driver, driver.client().await?, "crash".to_owned(), context);
+        let (one, two) = (driver.kubelet("crash-one"), driver.kubelet("crash-two"));
+        volume.stage().await?;
+        volume.publish(&one, false).await?;
+        let mut open = std::fs::File::create(one.join("file"))?;
+        driver.crash()?;
+        open.write_all(b"written after the crash")?;
+        drop(open);
+        volume.client = driver.client().await?;
+        volume.publish(&two, false).await?;
+        ensure!(std::fs::read(two.join("file"))? == b"written after the crash", "another mount");
+        ensure!(bucket.get("file")? == b"written after the crash", "the object differs");
+        volume.unpublish(&one).await?;
+        volume.unpublish(&two).await?;
+        volume.unstage().await?;
+        driver.stop()
     })
 }
 

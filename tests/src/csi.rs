@@ -3,7 +3,7 @@
 use crate::server::{ACCESS_KEY, SECRET_KEY, Server};
 use crate::{mount, paths, run, wait};
 use anyhow::{Context, Result, bail};
-use rustix::process::{Signal, kill_process};
+use rustix::process::{PidfdFlags, Signal, kill_process, pidfd_open};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
@@ -20,11 +20,21 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub struct Driver {
     child: Child,
     home: TempDir,
+    part: &'static str,
 }
 
 impl Driver {
     /// Starts a driver that serves both parts, before a server, with further arguments.
     pub fn start(server: &Server, arguments: &[&str]) -> Result<Self> {
+        Self::start_part("all", server, arguments)
+    }
+
+    /// Starts the part that runs on every node.
+    pub fn start_node(server: &Server, arguments: &[&str]) -> Result<Self> {
+        Self::start_part("node", server, arguments)
+    }
+
+    fn start_part(part: &'static str, server: &Server, arguments: &[&str]) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("tarn-csi-").tempdir().context("folder for the driver")?;
         let keys = home.path().join("keys");
         for dir in [&keys, &home.path().join("kubelet"), &home.path().join("registry")] {
@@ -32,8 +42,8 @@ impl Driver {
         }
         std::fs::write(keys.join("accessKeyId"), ACCESS_KEY)?;
         std::fs::write(keys.join("secretAccessKey"), SECRET_KEY)?;
-        let child = spawn(&home, &server.endpoint(), arguments)?;
-        let mut driver = Self { child, home };
+        let child = spawn(part, &home, &server.endpoint(), arguments)?;
+        let mut driver = Self { child, home, part };
         driver.await_socket()?;
         Ok(driver)
     }
@@ -41,7 +51,7 @@ impl Driver {
     /// Ends the driver as Kubernetes does, and starts it again with the same folders.
     pub fn restart(&mut self, server: &Server, arguments: &[&str]) -> Result<()> {
         self.stop()?;
-        self.child = spawn(&self.home, &server.endpoint(), arguments)?;
+        self.child = spawn(self.part, &self.home, &server.endpoint(), arguments)?;
         self.await_socket()
     }
 
@@ -53,6 +63,15 @@ impl Driver {
             bail!("the driver ended with {status}:\n{}", run::tail(&self.log()));
         }
         Ok(())
+    }
+
+    /// Kills the process that serves the calls of a node, and waits until the next one does.
+    pub fn crash(&mut self) -> Result<()> {
+        let served = mount::worker_of(wait::pid(&self.child))?.context("nothing serves")?;
+        let ended = pidfd_open(served, PidfdFlags::empty())?;
+        kill_process(served, Signal::KILL)?;
+        wait::end(&ended, START_LIMIT)?;
+        self.await_socket()
     }
 
     fn await_socket(&mut self) -> Result<()> {
@@ -144,13 +163,13 @@ fn unmount_below(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn spawn(home: &TempDir, endpoint: &str, arguments: &[&str]) -> Result<Child> {
+fn spawn(part: &str, home: &TempDir, endpoint: &str, arguments: &[&str]) -> Result<Child> {
     let path = |name: &str| home.path().join(name);
     let log = std::fs::File::options().create(true).append(true).open(path("log"))?;
     run::command("setpriv")
         .args(["--pdeathsig", "KILL", "--"])
         .arg(paths::program("tarn-csi")?)
-        .args(["all", "--csi-endpoint"])
+        .args([part, "--csi-endpoint"])
         .arg(format!("unix://{}", path("csi.sock").display()))
         .args(["--endpoint", endpoint, "--region", "us-east-1", "--node-id", "node-1"])
         .args(["--log-level", "debug", "--tarn"])
