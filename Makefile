@@ -6,10 +6,10 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-quick test-faults test-posix test-survive bench bench-quick lint tools install uninstall
+.PHONY: help build demo test test-quick test-faults test-k8s test-posix test-survive bench bench-quick lint tools install uninstall
 
 help: ## List the targets
-	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## Build the release binary, target/release/tarn
 	$(CARGO) build --release --locked --package tarn-fs
@@ -47,6 +47,12 @@ test-faults: export TARN_FULL = 1
 test-faults: tools ## Run the fault tests at length, some hours; writes tests/faults/RESULTS.md
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --locked --package tarn-tests --test faults -- --test-threads 1
+
+test-k8s: export TARN_FULL = 1
+test-k8s: tools ## Run the driver in a Kubernetes of one node, as root, some minutes; writes tests/k8s/RESULTS.md
+	@tests/tools.sh k8s
+	$(CARGO) build --workspace --locked
+	$(CARGO) test --locked --package tarn-tests --test k8s
 
 bench-quick: tools ## Measure the release binary beside disk and raw server, some minutes; writes perf/RESULTS.md
 	$(CARGO) build --release --locked --package tarn-fs --package tarn-perf
