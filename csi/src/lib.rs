@@ -6,8 +6,9 @@
 //!
 //! Layers, top to bottom; an item uses only what stands below it: `main, cli, run` / `supervise, server` /
 //! `controller, node, identity, registration` / `mounter, driver` / `service, parameters, capability, web_identity, credentials` /
-//! `record, volume_id, rpc, inflight, proto, error`.
+//! `record, volume_id, rpc, inflight, authority, proto, error`.
 
+pub mod authority;
 pub mod capability;
 pub mod cli;
 pub mod controller;
