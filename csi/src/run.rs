@@ -17,7 +17,9 @@ use crate::server::Socket;
 use crate::service::s3::S3;
 use crate::supervise;
 use crate::web_identity;
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -118,6 +120,7 @@ fn node(driver: &Driver, args: &NodeArgs) -> Result<Node> {
             &error,
         )
     })?;
+    keep_private(&args.cache_dir)?;
     let credentials = driver.credentials.clone();
     let mounter = Tarn {
         program,
@@ -137,6 +140,15 @@ fn node(driver: &Driver, args: &NodeArgs) -> Result<Node> {
         topology: args.topology.iter().cloned().collect(),
     };
     Node::new(settings, Arc::new(mounter))
+}
+
+/// Keeps the cache folder to this user. The kubelet makes a folder of the node (`DirectoryOrCreate`) for everybody to read,
+/// and no mount takes such a cache.
+fn keep_private(dir: &Path) -> Result<()> {
+    let failed =
+        |error| Error::local(format_args!("keep the cache folder {} private", dir.display()), &error);
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    std::fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(failed)
 }
 
 async fn recover(node: Arc<Node>) {
@@ -175,4 +187,23 @@ async fn hear() {
         _ = interrupt.recv() => "SIGINT",
     };
     tracing::info!("{name}: ending when the calls under way are answered");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cache_folder_that_the_kubelet_has_made_is_made_private() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["made", "missing/too"] {
+            let dir = folder.path().join(name);
+            if name == "made" {
+                std::fs::create_dir(&dir).expect("a folder");
+                std::fs::set_permissions(&dir, Permissions::from_mode(0o755)).expect("chmod");
+            }
+            keep_private(&dir).expect("private");
+            assert_eq!(dir.metadata().expect("there").permissions().mode() & 0o777, 0o700, "{name}");
+        }
+    }
 }

@@ -39,5 +39,6 @@ done
 cp "$PROGRAMS"/{tarn,tarn-csi} "$(command -v tini)" "$root/usr/bin/"
 ldd "$root"/usr/bin/{tarn,tarn-csi,tini} | grep -o '/[^ ]*lib[^ ]*' | grep -v "^$root" | sort -u |
     xargs -r cp -L --parents -t "$root"
+cp -L --parents -t "$root" /etc/ssl/certs/ca-certificates.crt
 image tarn-csi "$root" \
     '{"User": "65532:65532", "Entrypoint": ["/usr/bin/tini", "--", "/usr/bin/tarn-csi"], "Env": ["PATH=/usr/bin:/bin"]}'
