@@ -444,6 +444,7 @@ fn tags_and_expiry_survive_changes_of_content(subject: &Subject<'_>) {
         fs::rename(subject.path(name), subject.path(&moved)).unwrap();
         drop(file);
         assert_eq!(subject.bucket().tags(&moved).unwrap(), tags, "{moved}");
+        assert_eq!(subject.bucket().head(&moved).unwrap().expires, expires, "{moved}");
         // To a name that must be free: copied in parts.
         let (from, to) = (subject.path(&moved), subject.path(&format!("{name}-free")));
         renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE).unwrap();

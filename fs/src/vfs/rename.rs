@@ -211,7 +211,10 @@ impl Vfs {
                 // What is not in the layer is in the object, and so are its tags: that moves with it.
                 self.commit_locked(inode, file).await?;
                 let version = current_version(inode).ok_or(Error::Internal("there was a base"))?;
-                let version = self.rename_object((from, to), &keys, &version, (replaced, mode), None).await?;
+                // Said again: MinIO leaves `Expires` out of a copy that is to keep all.
+                let headers = Some(file.state.lock().headers.clone());
+                let version =
+                    self.rename_object((from, to), &keys, &version, (replaced, mode), headers).await?;
                 self.follow_copy(inode, &version);
                 self.table.rename(inode.ino, to.clone());
                 self.relabel(inode);
