@@ -61,8 +61,22 @@ fn node_pod_name(cluster: &Cluster) -> Result<String> {
     cluster.kubectl(&found)
 }
 
-fn await_node_pod(cluster: &Cluster) -> Result<()> {
-    cluster.kubectl(&["-n", SYSTEM, "rollout", "status", "daemonset/tarn-csi-node", "--timeout=120s"])?;
+/// Waits for the pod that takes the place of `old`.
+fn await_node_pod(cluster: &Cluster, old: &str) -> Result<()> {
+    wait::eventually(CHANGE_LIMIT, "another pod of the node", || {
+        // There may be none for a moment.
+        Ok(node_pod_name(cluster).ok().filter(|name| name != old))
+    })?;
+    cluster.kubectl(&[
+        "-n",
+        SYSTEM,
+        "wait",
+        "--for=condition=Ready",
+        "pod",
+        "-l",
+        NODE_PODS,
+        "--timeout=120s",
+    ])?;
     // The kubelet knows the driver a moment after its pod runs.
     let registered = "jsonpath={.spec.drivers[*].name}";
     wait::eventually(CHANGE_LIMIT, "the driver is registered", || {
@@ -104,7 +118,7 @@ fn node_pod(cluster: &Cluster) -> Result<()> {
     cluster.exec("upgrade", "echo before >/data/file")?;
     let old = node_pod_name(cluster)?;
     cluster.kubectl(&["-n", SYSTEM, "delete", "pod", &old, "--timeout=120s"])?;
-    await_node_pod(cluster)?;
+    await_node_pod(cluster, &old)?;
     // As deploy/README.md says: until the pod is restarted.
     let said = cluster.exec_fails("upgrade", "cat /data/file")?;
     ensure!(said.contains("not connected"), "{said}");
