@@ -4,9 +4,9 @@ use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-use tarn_tests::behaviours;
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
+use tarn_tests::{behaviours, run};
 
 pub(crate) const ALL: &[Behaviour] = behaviours!(
     On::EveryFileSystem,
@@ -123,7 +123,10 @@ fn the_executable_bit_survives_a_remount(subject: &Subject<'_>) {
 }
 
 fn a_program_in_the_folder_runs(subject: &Subject<'_>) {
-    fs::copy("/bin/echo", subject.path("echo")).unwrap();
+    // By another process: one that another test starts would hold this one's open file, and a file being written does not
+    // run.
+    let mut copy = std::process::Command::new("cp");
+    run::must(copy.arg("/bin/echo").arg(subject.path("echo")), Duration::from_secs(60)).unwrap();
     subject.remount().unwrap();
     let output = std::process::Command::new(subject.path("echo")).arg("it runs").output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "it runs\n");
