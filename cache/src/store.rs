@@ -150,6 +150,11 @@ impl Store {
         self.budget.limit()
     }
 
+    /// Bytes of the disk that are left free: while fewer are, nothing more is kept.
+    pub fn floor(&self) -> u64 {
+        self.budget.floor()
+    }
+
     /// Turns the whole object into a staged file without copying it. The clean object is gone afterwards; if
     /// anybody else has it open, here or in another process, or if it is not whole, it stays and comes back.
     ///

@@ -99,8 +99,8 @@ pub struct CacheSettings {
     pub dir: PathBuf,
     /// At most this much; `None` is a tenth of the disk, 1 to 50 GiB.
     pub size: Option<Share>,
-    /// Leave this much free.
-    pub min_free: Share,
+    /// Leave this much free; `None` is 5 % of the disk, at most 10 GiB.
+    pub min_free: Option<Share>,
 }
 
 impl CacheSettings {
@@ -115,7 +115,7 @@ impl CacheSettings {
 
     /// The floor of free bytes on a disk of `total` bytes.
     pub fn min_free_bytes(&self, total: u64) -> u64 {
-        self.min_free.of(total)
+        self.min_free.map_or_else(|| (total / 20).min(10 << 30), |share| share.of(total))
     }
 }
 
@@ -286,7 +286,7 @@ fn cache(reader: &Reader<'_>, caller: &Caller) -> Result<CacheSettings, Error> {
     {
         return Err(reader.out_of_range("cache-size", "at least 64MiB"));
     }
-    Ok(CacheSettings { dir, size, min_free: reader.share("cache-min-free")?.unwrap_or(Share::Percent(5.0)) })
+    Ok(CacheSettings { dir, size, min_free: reader.share("cache-min-free")? })
 }
 
 fn files(reader: &Reader<'_>, caller: &Caller) -> Result<FileSettings, Error> {

@@ -22,6 +22,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     a_flipped_bit_in_the_cache_is_found_and_healed,
     the_log_level_changes,
     the_server_is_tried_out_at_the_first_mount,
+    a_disk_with_too_little_room_is_named,
     only_the_owner_and_root_are_answered,
     metrics_are_served_when_asked_for,
     what_is_no_mount_is_named,
@@ -183,6 +184,21 @@ fn the_server_is_tried_out_at_the_first_mount(subject: &Subject<'_>) {
     assert_eq!(status["guard"]["holds"], true);
     assert!(calls(&status) <= 2, "it is not tried again: {status}");
     second.unmount().unwrap();
+    subject.mount_again().unwrap();
+}
+
+fn a_disk_with_too_little_room_is_named(subject: &Subject<'_>) {
+    fs::write(subject.path("f"), b"12345").unwrap();
+    subject.take_mount().unmount().unwrap();
+    let mut plan = subject.plan().clone();
+    plan.cache_floor = "100%";
+    plan.cache = subject.scratch().join("another cache");
+    let mount = plan.mount().unwrap();
+    assert_eq!(fs::read(subject.path("f")).unwrap(), b"12345", "it is read all the same");
+    let text = must(&["status"], subject.root());
+    assert!(text.contains("NOTHING more is kept"), "{text}");
+    assert!(must(&["cache", "stat"], &subject.path("f")).starts_with("0 B of 5 B"));
+    mount.unmount().unwrap();
     subject.mount_again().unwrap();
 }
 

@@ -31,6 +31,8 @@ pub struct MountPlan {
     pub credentials: (String, String),
     /// Whether the server is tried out first; off, for every test has a bucket of its own.
     pub probe: &'static str,
+    /// How much of the disk the cache leaves free; nothing, for how full this machine is decides no test.
+    pub cache_floor: &'static str,
     /// Further options.
     pub options: Vec<String>,
     /// Kill the processes after this long.
@@ -50,6 +52,7 @@ impl MountPlan {
             cache: cache.to_owned(),
             credentials: (ACCESS_KEY.to_owned(), SECRET_KEY.to_owned()),
             probe: "off",
+            cache_floor: "0",
             options: Vec::new(),
             limit: Duration::from_secs(120),
             variables: Vec::new(),
@@ -75,7 +78,8 @@ impl MountPlan {
             .arg("mount")
             .arg(format!("s3://{}", self.source))
             .arg(&self.dir)
-            .args(["--endpoint", &self.endpoint, "--probe", self.probe, "--cache-dir"])
+            .args(["--endpoint", &self.endpoint, "--probe", self.probe])
+            .args(["--cache-min-free", self.cache_floor, "--cache-dir"])
             .arg(&self.cache)
             .args(&self.options)
             .envs(self.credentials());
@@ -96,8 +100,13 @@ impl MountPlan {
 
     /// The options in the words of mount(8): what follows `-o`.
     pub fn words(&self) -> String {
-        let mut words =
-            format!("endpoint={},probe={},cache-dir={}", self.endpoint, self.probe, self.cache.display());
+        let mut words = format!(
+            "endpoint={},probe={},cache-min-free={},cache-dir={}",
+            self.endpoint,
+            self.probe,
+            self.cache_floor,
+            self.cache.display()
+        );
         for option in &self.options {
             // A flag begins a word, what follows it is its value.
             match option.strip_prefix("--") {

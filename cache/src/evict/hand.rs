@@ -69,6 +69,11 @@ impl Budget {
         self.limit
     }
 
+    /// Bytes of the disk that are left free.
+    pub(crate) fn floor(&self) -> u64 {
+        self.floor
+    }
+
     /// Bytes on disk of all clean objects, about.
     pub(crate) fn used(&self) -> u64 {
         self.word().load(Ordering::Relaxed)

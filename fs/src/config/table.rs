@@ -193,7 +193,13 @@ pub const OPTIONS: &[Spec] = &[
         "Keep at most this much on disk [default: 10% of the disk, 1 GiB to 50 GiB]",
     )
     .env("TARN_CACHE_SIZE"),
-    option(Cache, "cache-min-free", Kind::Share, "SIZE|%", "Leave this much of the disk free [default: 5%]"),
+    option(
+        Cache,
+        "cache-min-free",
+        Kind::Share,
+        "SIZE|%",
+        "Leave this much of the disk free [default: 5%, at most 10G]",
+    ),
     option(
         Transfer,
         "verify",

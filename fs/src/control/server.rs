@@ -195,6 +195,9 @@ impl Desk {
             misses: stats.misses,
             bad_blocks: stats.bad_blocks,
             evicted: stats.evicted_bytes,
+            // A disk that does not answer shows in the counters of errors.
+            free: cache.free_bytes().unwrap_or_default(),
+            floor: cache.floor(),
         }
     }
 }

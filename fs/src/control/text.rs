@@ -120,6 +120,11 @@ fn cache(cache: Option<&CacheUse>) -> String {
         let percent = cache.hits as f64 * 100.0 / reads as f64;
         write!(text, "; {percent:.1} % of {reads} reads hit").unwrap_or_default();
     }
+    if cache.free < cache.floor {
+        let (free, floor) = (bytes(cache.free), bytes(cache.floor));
+        write!(text, "; NOTHING more is kept: {free} of the disk are free, {floor} must be (cache-min-free)")
+            .unwrap_or_default();
+    }
     if cache.bad_blocks > 0 {
         write!(text, "; {} damaged blocks healed", cache.bad_blocks).unwrap_or_default();
     }
@@ -166,7 +171,14 @@ mod tests {
                 ..Guard::default()
             }),
             dirty: Some(Dirty { files: 2, bytes: 4096, oldest_seconds: 61 }),
-            cache: Some(CacheUse { hits: 3, misses: 1, bad_blocks: 1, ..CacheUse::default() }),
+            cache: Some(CacheUse {
+                hits: 3,
+                misses: 1,
+                bad_blocks: 1,
+                free: 1 << 30,
+                floor: 2 << 30,
+                ..CacheUse::default()
+            }),
             store_calls: vec![Calls { op: "get".into(), count: 4, errors: 1, nanos: 8_000_000 }],
             transfer: Some(Transfer { received: 1 << 20, sent: 0 }),
             conflicts: vec![Conflict { key: "a".into(), kept_as: "a.conflict".into(), unix_seconds: 0 }],
@@ -179,7 +191,8 @@ mod tests {
             "comes to tarn: turned off",
             "CAN overwrite each other unnoticed; the server: conditional PUT: accepted and ignored",
             "2 files are not in the bucket yet, 4.0 KiB, the oldest for 1 min 1 s",
-            "75.0 % of 4 reads hit; 1 damaged blocks healed",
+            "75.0 % of 4 reads hit; NOTHING more is kept: 1.0 GiB of the disk are free, 2.0 GiB must be",
+            "(cache-min-free); 1 damaged blocks healed",
             "get 4 (2.0 ms, 1 failed)",
             "a was changed elsewhere, ours is a.conflict",
         ] {

@@ -207,12 +207,21 @@ fn open_cache(config: &Config) -> Result<Arc<Cache>, Failure> {
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
         let disk = rustix::fs::statvfs(parent).map_err(std::io::Error::from)?;
         let total = disk.f_blocks.saturating_mul(disk.f_frsize);
-        return Ok(Cache::open(StoreOptions {
+        let cache = Cache::open(StoreOptions {
             dir: dir.clone(),
             max_bytes: config.cache.max_bytes(total),
             min_free_bytes: config.cache.min_free_bytes(total),
             boot_id: None,
-        })?);
+        })?;
+        let (free, floor) = (cache.free_bytes()?, cache.floor());
+        if free < floor {
+            tracing::warn!(
+                dir = %dir.display(), free, floor,
+                "too little of the disk is free: nothing is kept there, reads go to the bucket; \
+                 free some, lower cache-min-free, or give another cache-dir"
+            );
+        }
+        return Ok(cache);
     }
     let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the cache directory cannot be /");
     Err(error.into())
