@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 use tarn_tests::foreign::{Foreign, Session};
-use tarn_tests::server::Server;
+use tarn_tests::server::{ACCESS_KEY, SECRET_KEY, Server};
 use tarn_tests::{issuer, mount, run};
 
 /// The file that the portal's token is kept in: the SHA-1 of the start URL below.
@@ -99,4 +99,22 @@ async fn every_source_of_the_chain_opens_a_bucket() {
     }
     let outcome = judged(&server, home.path(), &[off]);
     assert!(!outcome.status.success() && outcome.stdout.contains("FAIL"), "without any: {outcome:?}");
+}
+
+#[test]
+fn a_machine_without_ca_certificates_is_told_what_to_do() {
+    let server = Server::start_small().expect("MinIO starts");
+    let home = tempfile::tempdir().expect("a folder");
+    let nobody = home.path().join("nobody");
+    let nobody = nobody.to_str().expect("plain");
+    let trusts = [("SSL_CERT_FILE", nobody), ("SSL_CERT_DIR", nobody), ("AWS_EC2_METADATA_DISABLED", "true")];
+    let mut tls = mount::tarn().expect("the binary");
+    tls.args(["doctor", "s3://bucket", "--endpoint", "https://127.0.0.1:1", "--cache-dir"]);
+    tls.arg(home.path().join("cache")).envs(trusts);
+    let refused = run::run(&mut tls, Duration::from_secs(60)).expect("it ends");
+    let said = format!("{}{}", refused.stdout, refused.stderr);
+    assert!(said.contains("install ca-certificates, or set ca-bundle"), "{said}");
+    let keys = [("AWS_ACCESS_KEY_ID", ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", SECRET_KEY)];
+    let plain = judged(&server, home.path(), &[&trusts[..], &keys[..]].concat());
+    assert!(plain.stdout.contains("OK"), "keys of the environment need no TLS: {plain:?}");
 }

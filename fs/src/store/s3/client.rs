@@ -23,6 +23,7 @@ use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rustls_native_certs::load_native_certs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ const POOL_IDLE: Duration = Duration::from_secs(50);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The region of servers that have none.
 const DEFAULT_REGION: &str = "us-east-1";
+/// What to do on a machine that trusts nobody.
+const NO_CERTIFICATE: &str = "install ca-certificates, or set ca-bundle";
 /// The slowest link that is worth waiting for: bodies we send get this much more time, in bytes per second.
 const SLOWEST_UPLOAD: u64 = 256 << 10;
 
@@ -144,12 +147,21 @@ fn http_client(config: &S3Config, endpoint: Option<&str>) -> Result<SharedHttpCl
         // Nothing speaks TLS here, so a machine without any certificates will do.
         return Ok(builder.build_http());
     }
-    let mut trust = TrustStore::default();
     let from_environment =
         || std::env::var_os("AWS_CA_BUNDLE").filter(|path| !path.is_empty()).map(PathBuf::from);
-    if let Some(path) = config.ca_bundle.clone().or_else(from_environment) {
-        trust.add_pem_certificate(certificates(&path)?);
-    }
+    let bundle = config.ca_bundle.clone().or_else(from_environment);
+    // The TLS library panics when it has no certificate to trust.
+    let trust = match bundle {
+        Some(path) => TrustStore::default().with_pem_certificate(certificates(&path)?),
+        None if !load_native_certs().certs.is_empty() => TrustStore::default(),
+        None if plain => {
+            tracing::warn!(
+                "no CA certificate on this machine: keys cannot be fetched over https ({NO_CERTIFICATE})"
+            );
+            return Ok(builder.build_http());
+        }
+        None => return Err(refuse(format!("no CA certificate on this machine: {NO_CERTIFICATE}"))),
+    };
     let context = TlsContext::builder().with_trust_store(trust).build();
     let context = context.map_err(|error| refuse(format!("the TLS settings are refused: {error}")))?;
     Ok(builder.tls_provider(Provider::Rustls(CryptoMode::Ring)).tls_context(context).build_https())
