@@ -19,6 +19,9 @@ pub const BUCKET: &str = "perf";
 /// The key of the large object that is read.
 pub const LARGE: &str = "large";
 
+/// Names with this end are compressed by the server, for what would not go on the disk twice.
+pub const COMPRESSED: &str = ".repeats";
+
 /// No mount is needed for longer.
 const MOUNT_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -41,7 +44,11 @@ impl Bench {
     pub fn start() -> Result<Self> {
         let home = tempfile::Builder::new().prefix("tarn-perf-").tempdir()?;
         let (machine, plan) = (Machine::here(home.path())?, Plan::new(home.path())?);
-        let server = Server::start_small()?;
+        let server = Server::start_with(&[
+            ("MINIO_COMPRESSION_ENABLE", "on"),
+            ("MINIO_COMPRESSION_EXTENSIONS", COMPRESSED),
+            ("MINIO_COMPRESSION_MIME_TYPES", "none/none"),
+        ])?;
         let foreign = Foreign::start(&server.endpoint())?;
         foreign.bucket(BUCKET).create()?;
         let bench = Self { machine, plan, server, foreign, mounts: AtomicU32::new(0), home };
@@ -78,22 +85,21 @@ impl Bench {
         Ok(())
     }
 
-    /// A new mount with an empty cache.
+    /// A new mount with an empty cache that has room for the large file.
     pub fn mount(&self) -> Result<Mounted> {
+        self.mount_with_cache(self.plan.large * 4)
+    }
+
+    /// A new mount with an empty cache of so many bytes.
+    pub fn mount_with_cache(&self, room: u64) -> Result<Mounted> {
         let number = self.mounts.fetch_add(1, Ordering::Relaxed);
         let home = self.home.path().join(format!("mount-{number}"));
         let (root, cache) = (home.join("root"), home.join("cache"));
         std::fs::create_dir_all(&root)?;
         private_dir(&cache)?;
-        // The default cache size is a share of the disk, so the whole run has room in it on any disk.
-        let room = (self.plan.large * 4).max(self.plan.memory_file * self.plan.memory_files as u64 * 3);
         let size = format!("{}MiB", room >> 20);
-        let mut plan = MountPlan::new(&self.server, BUCKET, &root, &cache).with(&[
-            "--cache-size",
-            &size,
-            "--cache-min-free",
-            "1%",
-        ]);
+        let mut plan = MountPlan::new(&self.server, BUCKET, &root, &cache).with(&["--cache-size", &size]);
+        plan.cache_floor = "1%";
         plan.limit = MOUNT_LIMIT;
         let mount = plan.mount()?;
         Ok(Mounted { mount, home })

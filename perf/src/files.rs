@@ -24,7 +24,17 @@ pub fn write(path: &Path, size: u64, seed: u64) -> Result<Written> {
 
 /// The same with `call` bytes a call, 8 at least.
 pub fn write_by(path: &Path, size: u64, seed: u64, call: u64) -> Result<Written> {
-    let mut chunk = data::bytes(seed, usize::try_from(call)?);
+    write_chunks(path, size, data::bytes(seed, usize::try_from(call)?))
+}
+
+/// The same as [`write`], but each MiB repeats 4 KiB, so that a server can keep it in little space.
+pub fn write_repeats(path: &Path, size: u64, seed: u64) -> Result<Written> {
+    write_chunks(path, size, data::bytes(seed, 4096).repeat(256))
+}
+
+/// Writes `chunk` again and again, each time with its offset in its first bytes.
+fn write_chunks(path: &Path, size: u64, mut chunk: Vec<u8>) -> Result<Written> {
+    let call = chunk.len() as u64;
     let mut file = File::create_new(path).with_context(|| format!("create {}", path.display()))?;
     let start = Instant::now();
     let mut at = 0;

@@ -1,9 +1,9 @@
-//! The most memory that tarn has resident while many large files are written, and while as many are read for the
-//! first time and others written, all at once.
+//! The most memory that tarn has resident while many large files are written, and while these are read for the
+//! first time and as many others written, all at once. The cache is smaller than what is read, so it evicts.
 
-use crate::bench::{Bench, Mounted};
+use crate::bench::{Bench, COMPRESSED, Mounted};
 use crate::figure::{Figure, Goal};
-use crate::plan::{GIB, MIB};
+use crate::plan::{GIB, MEMORY_CACHE, MIB};
 use crate::{files, process};
 use anyhow::{Context, Result};
 use std::time::Instant;
@@ -13,11 +13,11 @@ const BOUND: f64 = 200.0;
 
 /// See the module.
 pub fn run(bench: &Bench) -> Result<Vec<Figure>> {
-    let (count, size) = (bench.plan.memory_files, bench.plan.memory_file);
-    let mounted = bench.mount()?;
+    let (count, size) = (bench.plan.memory_files / 2, bench.plan.memory_file);
+    let mounted = bench.mount_with_cache(MEMORY_CACHE)?;
     let (write_rate, write_peak) = at_once(bench, &mounted, "first", None)?;
     mounted.end()?;
-    let mounted = bench.mount()?;
+    let mounted = bench.mount_with_cache(MEMORY_CACHE)?;
     let (both_rate, both_peak) = at_once(bench, &mounted, "second", Some("first"))?;
     for prefix in ["first", "second"] {
         (0..count).try_for_each(|index| std::fs::remove_file(mounted.path(&name(prefix, index))))?;
@@ -35,14 +35,14 @@ pub fn run(bench: &Bench) -> Result<Vec<Figure>> {
 
 /// Writes the files named `write`, and reads those named `read`, all at once; bytes moved each second, and the peak.
 fn at_once(bench: &Bench, mounted: &Mounted, write: &str, read: Option<&str>) -> Result<(f64, f64)> {
-    let (count, size) = (bench.plan.memory_files, bench.plan.memory_file);
+    let (count, size) = (bench.plan.memory_files / 2, bench.plan.memory_file);
     bench.settle()?;
     let start = Instant::now();
     std::thread::scope(|scope| {
         let mut workers = Vec::new();
         for index in 0..count {
             let path = mounted.path(&name(write, index));
-            workers.push(scope.spawn(move || files::write(&path, size, index as u64).map(drop)));
+            workers.push(scope.spawn(move || files::write_repeats(&path, size, index as u64).map(drop)));
             if let Some(read) = read {
                 let path = mounted.path(&name(read, index));
                 workers.push(scope.spawn(move || files::read(&path, size).map(drop)));
@@ -60,5 +60,5 @@ fn at_once(bench: &Bench, mounted: &Mounted, write: &str, read: Option<&str>) ->
 }
 
 fn name(prefix: &str, index: usize) -> String {
-    format!("{prefix}-{index}")
+    format!("{prefix}-{index}{COMPRESSED}")
 }
