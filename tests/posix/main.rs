@@ -3,13 +3,15 @@
 //! an empty cache, so that nothing passes that was never stored.
 //!
 //! `TARN_FULL=1` (`make test-posix`) runs the long versions and writes what it saw to RESULTS.md. Suites that no
-//! registry has run from the directories that variables name: pjdfstest in C (`PJDFSTEST_DIR`) and xfstests
-//! (`XFSTESTS_DIR`).
+//! registry has run from the directories that variables name: pjdfstest in C (`PJDFSTEST_DIR`), xfstests
+//! (`XFSTESTS_DIR`), LTP (`LTP_DIR`) and git's own tests (`GIT_SUITE_DIR`).
 
 #![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
 
 mod fsx;
+mod git;
 mod list;
+mod ltp;
 mod pjdfstest;
 mod results;
 mod sources;
@@ -29,8 +31,17 @@ fn limit() -> Duration {
 }
 
 fn main() -> ExitCode {
-    let suites =
-        [fsx::ALL, pjdfstest::ALL, sources::TARN, stress::TARN, trees::ALL, xfstests::ALL, xfstests::TARN];
+    let suites = [
+        fsx::ALL,
+        git::TARN,
+        ltp::TARN,
+        pjdfstest::ALL,
+        sources::TARN,
+        stress::TARN,
+        trees::ALL,
+        xfstests::ALL,
+        xfstests::TARN,
+    ];
     let ended = suite::run(limit() * 2, &suites);
     if paths::full()
         && let Err(error) = results::write()
