@@ -26,10 +26,14 @@ impl Disk {
         std::fs::File::create(&image)?.set_len(size_mib << 20)?;
         let mount = home.path().join("mount");
         std::fs::create_dir(&mount)?;
-        // It lives no longer than the test: without a journal and barriers a server's many fsyncs cost nothing.
+        // It lives no longer than the test: without a journal and barriers a server's many fsyncs cost nothing. What is removed
+        // goes back to the disk of the image.
         let features = ["-q", "-m", "0", "-O", "^has_journal", "-F"];
         run::must(Command::new("mkfs.ext4").args(features).arg(&image), LIMIT)?;
-        run::must(Command::new("mount").args(["-o", "loop,nobarrier"]).arg(&image).arg(&mount), LIMIT)?;
+        run::must(
+            Command::new("mount").args(["-o", "loop,nobarrier,discard"]).arg(&image).arg(&mount),
+            LIMIT,
+        )?;
         Ok(Self { home })
     }
 
