@@ -303,7 +303,7 @@ fn files(reader: &Reader<'_>, caller: &Caller) -> Result<FileSettings, Error> {
         no_exec: reader.switch("no-exec")?,
         passthrough: reader.word("passthrough", table::PASSTHROUGHS)?.unwrap_or("auto") == "auto",
         always_checked: reader.word("verify", table::VERIFIES)? == Some("always"),
-        memory_limit: reader.size_in("memory-limit", 128 << 20, MEMORY_MIN..=1 << 40, "32MiB to 1TiB")?,
+        memory_limit: reader.size_in("memory-limit", 96 << 20, MEMORY_MIN..=1 << 40, "32MiB to 1TiB")?,
         commit: commit(reader)?,
     })
 }

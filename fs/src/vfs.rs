@@ -178,7 +178,8 @@ impl Vfs {
             unit: WHOLE_MAX,
             window_max,
             always_checked: options.always_checked,
-            held_max: options.memory_limit / 2,
+            // With half of it for uploads this leaves an eighth for answers that programs and sockets are at.
+            held_max: options.memory_limit * 3 / 8,
         };
         let parallel = options.max_requests.clamp(1, 16);
         Arc::new(Self {

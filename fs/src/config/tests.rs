@@ -38,7 +38,7 @@ fn the_defaults_are_the_documented_ones() {
         no_exec: false,
         passthrough: true,
         always_checked: false,
-        memory_limit: 128 << 20,
+        memory_limit: 96 << 20,
         commit: Commit::Close,
     };
     assert_eq!(config.files, expected);

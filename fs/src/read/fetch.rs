@@ -250,11 +250,11 @@ async fn stream_run(
     let if_match = Some(target.remote.version.etag.clone());
     let mut response =
         store.get(&target.key, GetRequest { range: (!whole).then_some(range), if_match, part }).await?;
-    let mut pending = BytesMut::new();
+    let mut rest = Bytes::new();
     // A checksum stands at the end of its body: nobody sees a byte before that.
     let mut unchecked = Vec::new();
     for index in leads.as_slice().iter().map(|lead| *lead.key()).collect::<Vec<_>>() {
-        let block = next_block(target, &mut response, &mut pending, index).await?;
+        let block = next_block(target, &mut response, &mut rest, index).await?;
         if response.checked {
             unchecked.push(block);
         } else if let Some(lead) = leads.next() {
@@ -271,22 +271,27 @@ async fn stream_run(
     Ok(())
 }
 
-/// The bytes of the next block of a body.
+/// The bytes of the next block of a body, in memory of its own: blocks are held, and one that shared memory with what came
+/// with it would hold that too. `rest` is what came beyond the block before.
 async fn next_block(
     target: &Target,
     response: &mut store::GetResponse,
-    pending: &mut BytesMut,
+    rest: &mut Bytes,
     index: BlockIndex,
 ) -> store::Result<Bytes> {
     let wanted = length_of(index, target);
-    while pending.len() < wanted {
+    let mut block = BytesMut::with_capacity(wanted);
+    loop {
+        block.extend_from_slice(&rest.split_to(rest.len().min(wanted - block.len())));
+        if block.len() == wanted {
+            return Ok(block.freeze());
+        }
         let Some(chunk) = response.body.next().await else {
             let (kind, message) = (ErrorKind::Corrupt, "the body ended before its length");
             return Err(store::Error::new(kind, store::Op::Get, Some(&target.key), message));
         };
-        pending.extend_from_slice(&chunk?);
+        *rest = chunk?;
     }
-    Ok(pending.split_to(wanted).freeze())
 }
 
 fn length_of(index: BlockIndex, target: &Target) -> usize {
