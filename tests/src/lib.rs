@@ -9,6 +9,7 @@
 //! - [`server`] is a MinIO of this test run; [`foreign`] is a second, unrelated client of it (boto3).
 //! - [`csi`] runs the `tarn-csi` binary.
 //! - [`mount`] runs the `tarn` binary; [`tree`] compares what a mount shows with what the bucket holds.
+//! - [`semantics`] reads SEMANTICS.md, and the quotes of it in the sources of tests.
 //! - [`run`] and [`wait`] start programs and wait for events. Everything has a deadline; nothing sleeps.
 //!
 //! Outside of [`contract`] it uses tarn only through its command line, its protocols and the kernel, never as a library.
@@ -27,6 +28,7 @@ pub mod mount;
 pub mod paths;
 pub mod proxy;
 pub mod run;
+pub mod semantics;
 pub mod server;
 pub mod subject;
 pub mod suite;
