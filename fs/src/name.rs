@@ -284,6 +284,8 @@ mod tests {
         assert_eq!(Prefix::default().marker(), None);
     }
 
+    /// SEMANTICS: "`%=` and `%=name` are never directories, and `%=.`, `%=..` and `%=%=...` are no names:
+    /// EINVAL."
     #[test]
     fn a_role_is_part_of_the_name_and_gives_the_same_key() {
         let parse = |text: &str| Name::parse(OsStr::new(text));
@@ -311,6 +313,8 @@ mod tests {
         assert_eq!(prefix.key(&beside), Err(NameError::Invalid));
     }
 
+    /// SEMANTICS: "making a name over 255 bytes, or looking for one that is not there; a key over 1,024
+    /// bytes, the mount's prefix included; a component that is too long for the server | ENAMETOOLONG"
     #[test]
     fn a_path_over_the_key_limit_is_refused() {
         let prefix = Prefix::parse(&"d/".repeat(400)).expect("800 bytes");

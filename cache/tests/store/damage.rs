@@ -83,6 +83,8 @@ fn every_image_that_a_loss_of_power_can_leave_is_safe() {
     }
 }
 
+/// SEMANTICS: "Blocks on the local disk have a CRC64NVME, which is compared before their first use after a
+/// reboot, and whenever `tarn cache verify` asks for it."
 #[test]
 fn a_flipped_byte_of_data_is_a_miss_of_its_block() {
     for (at, block) in [(0, 0), (BLOCK_SIZE - 1, 0), (BLOCK_SIZE, 1), (SIZE - 1, 2)] {
@@ -199,6 +201,8 @@ fn data_that_never_got_its_map_is_removed_at_start() {
     assert!(bench.files(".data").is_empty());
 }
 
+/// SEMANTICS: "Blocks on the local disk have a CRC64NVME, which is compared before their first use after a
+/// reboot, and whenever `tarn cache verify` asks for it."
 #[test]
 fn a_scrub_finds_a_flipped_bit_in_a_block_that_this_boot_trusts() {
     let bench = whole();

@@ -18,6 +18,7 @@ fn message(dash_o: &str) -> String {
     config(dash_o).expect_err(dash_o).to_string()
 }
 
+/// SEMANTICS: "With `--commit=close`, the default, `close` answers when the bucket has the file."
 #[test]
 fn the_defaults_are_the_documented_ones() {
     let config = config("").expect("defaults are valid");

@@ -55,6 +55,7 @@ prop_compose! {
 }
 
 proptest! {
+    /// SEMANTICS: "Times are kept in nanoseconds, also before 1970."
     #[test]
     fn what_is_written_is_read_back(posix in any_posix()) {
         let mut headers = Headers::default();
@@ -100,6 +101,7 @@ fn foreign_metadata_stays_and_foreign_dialects_go() {
     assert!(!headers.user.contains_key("mode") && !headers.user.contains_key("atime"));
 }
 
+/// SEMANTICS: "Those of s3fs, geesefs (symbolic links included) and rclone are read."
 #[test]
 fn s3fs_is_understood() {
     let posix = read_user(&[
@@ -121,6 +123,7 @@ fn s3fs_is_understood() {
 }
 
 /// As s3fs 1.97 writes it.
+/// SEMANTICS: "They share one metadata entry `xattr`, in the form of s3fs."
 #[test]
 fn the_xattrs_of_s3fs_are_understood() {
     let headers = headers(&[("xattr", "%7B%22user.a%22%3A%22aGVsbG8%3D%22%2C%22user.b%22%3A%22%22%7D")]);
@@ -128,6 +131,7 @@ fn the_xattrs_of_s3fs_are_understood() {
     assert_eq!((xattrs.value("user.a"), xattrs.value("user.b")), (Some(&b"hello"[..]), Some(&b""[..])));
 }
 
+/// SEMANTICS: "An entry of another form is left alone: it shows no attributes, and to set one answers EPERM."
 #[test]
 fn an_xattr_entry_of_another_form_is_left_alone() {
     let headers = headers(&[("xattr", "not%20json")]);
@@ -135,6 +139,7 @@ fn an_xattr_entry_of_another_form_is_left_alone() {
     assert!(matches!(Xattrs::edit(&headers), Err(Error::NotPermitted(_))));
 }
 
+/// SEMANTICS: "Those of s3fs, geesefs (symbolic links included) and rclone are read."
 #[test]
 fn geesefs_is_understood() {
     let posix = read_user(&[("mode", "8612"), ("rdev", "259"), ("uid", "5"), ("mtime", "1500000000")]);
@@ -144,6 +149,7 @@ fn geesefs_is_understood() {
     assert_eq!(symlink_target(&link).as_deref(), Some(&b"a b"[..]));
 }
 
+/// SEMANTICS: "Those of s3fs, geesefs (symbolic links included) and rclone are read."
 #[test]
 fn rclone_is_understood() {
     let posix = read_user(&[("mode", "100755"), ("mtime", "1500000000.000000001")]);
@@ -161,9 +167,15 @@ fn nonsense_takes_the_defaults() {
     assert_eq!(posix, DEFAULTS.file(version().last_modified));
 }
 
+/// SEMANTICS: "What carries none shows `--uid`, `--gid`, `--file-mode`, `--dir-mode`, and the object's own
+/// time."
 #[test]
 fn an_object_without_metadata_takes_the_defaults() {
-    assert_eq!(read_user(&[]), DEFAULTS.file(version().last_modified));
+    let file = read_user(&[]);
+    assert_eq!((file.kind, file.mode, file.uid, file.gid), (Kind::File, 0o644, 7, 8));
+    assert_eq!((file.mtime, file.ctime), (version().last_modified, version().last_modified));
+    let directory = read(&headers(&[]), &version(), Kind::Directory, &DEFAULTS);
+    assert_eq!((directory.mode, directory.uid, directory.gid), (0o755, 7, 8));
 }
 
 #[test]
@@ -177,6 +189,8 @@ fn fixed_attributes_are_shown_and_leave_those_of_the_object_alone() {
     assert_eq!((kept.mode, kept.uid, kept.mtime), (0o600, 1000, posix.mtime));
 }
 
+/// SEMANTICS: "Where the metadata of others leaves too little room, `file-atime`, `file-btime` and
+/// `file-ctime` stay out."
 #[test]
 fn times_give_way_to_the_metadata_of_others() {
     let posix = DEFAULTS.file(UNIX_EPOCH + Duration::from_secs(1_700_000_000));
@@ -184,6 +198,10 @@ fn times_give_way_to_the_metadata_of_others() {
     let mut headers = full(1850);
     write(&posix, &mut headers, Attributes::Keep).expect("room without the times");
     assert!(headers.user.contains_key("file-mtime") && !headers.user.contains_key("file-atime"));
+    let mut headers = full(1900);
+    write(&posix, &mut headers, Attributes::Keep).expect("room without any of the three");
+    let times = ["file-atime", "file-btime", "file-ctime", "file-mtime"];
+    assert_eq!(times.map(|name| headers.user.contains_key(name)), [false, false, false, true]);
     let mut headers = full(2000);
     assert!(matches!(write(&posix, &mut headers, Attributes::Keep), Err(Error::NoRoom)));
     assert_eq!(headers, full(2000), "nothing is changed");

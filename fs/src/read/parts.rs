@@ -62,6 +62,9 @@ mod tests {
         PartLayout::guess(&Version { etag: ETag::new(etag), size, last_modified, version_id: None })
     }
 
+    /// SEMANTICS: "a larger file that was uploaded in parts of 5, 8, 10 or 16 MiB (tarn, the AWS command
+    /// line, boto3, mountpoint, mc, rclone, s3fs), where whole parts are read, as any sequential reader does
+    /// after its first 8 to 16 MiB: with the checksum of the part."
     #[test]
     fn the_tag_and_the_size_tell_the_part_size() {
         assert_eq!(layout("abc-3", 20_000_000).part_size(), Some(8 * MIB));

@@ -231,6 +231,8 @@ impl Vfs {
 mod tests {
     use super::*;
 
+    /// SEMANTICS: "What waits is bounded (`--backlog-size`, `--backlog-age`): beyond, and after a failed
+    /// upload, a close waits for its own."
     #[test]
     fn a_backlog_is_bounded_in_bytes_and_age_and_by_failure() {
         let backlog = Backlog::new(1);

@@ -2,9 +2,11 @@
 
 mod attributes;
 mod durable;
+mod exchanges;
 mod faulty;
 mod later;
 mod listings;
+mod metadata;
 mod names;
 mod renames;
 mod requests;
@@ -16,8 +18,46 @@ use crate::name::Key;
 use crate::store::{Condition, Counts, GetRequest, Headers, MemoryOptions, MemoryStore, ObserveStore};
 use bytes::Bytes;
 use futures::TryStreamExt;
+use parking_lot::Mutex;
 use std::ffi::OsStr;
 use tarn_cache::StoreOptions;
+
+/// What this thread logs while it lives.
+pub(super) struct Log {
+    text: Written,
+    _guard: tracing::subscriber::DefaultGuard,
+}
+
+/// Text that a log is written to.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    pub(super) fn start() -> Self {
+        let text = Written::default();
+        let writer = text.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        Self { text, _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// The lines with these words.
+    pub(super) fn lines(&self, words: &str) -> Vec<String> {
+        let text = String::from_utf8(self.text.0.lock().clone()).expect("utf-8");
+        text.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
+    }
+}
 
 /// A mounted bucket of its own.
 pub(super) struct World {
@@ -221,12 +261,42 @@ pub(super) async fn names(vfs: &Arc<Vfs>, path: &str) -> Vec<String> {
     names
 }
 
+/// SEMANTICS: "With `--commit=close`, the default, `close` answers when the bucket has the file."
 #[tokio::test]
 async fn a_closed_file_is_a_plain_object() {
     let world = World::new();
     world.write_file("a.txt", b"hello").await;
     assert_eq!(world.object("a.txt").await.as_deref(), Some(&b"hello"[..]));
     assert_eq!(world.read_file("a.txt").await.expect("read"), b"hello");
+}
+
+/// SEMANTICS: "A plain `open(O_CREAT)` appears with its first flush."
+#[tokio::test]
+async fn a_new_file_appears_with_its_first_flush() {
+    let world = World::new();
+    let (_, fh) = world.write_open("f", b"first").await;
+    assert_eq!(world.object("f").await, None);
+    world.vfs.flush(fh).await.expect("flush");
+    assert_eq!(world.object("f").await.as_deref(), Some(&b"first"[..]));
+    world.vfs.release(fh).await.expect("release");
+}
+
+/// SEMANTICS: "Lengths over 5 TiB, the largest object, are EFBIG, for `ftruncate`, `posix_fallocate` and every
+/// `write` that does not pass through."
+#[tokio::test]
+async fn lengths_over_five_tebibytes_are_refused() {
+    const MOST: u64 = 5 << 40;
+    let world = World::new();
+    let (ino, fh) = world.write_open("f", b"x").await;
+    let cut = world.vfs.setattr(ino, SetAttr { size: Some(MOST + 1), ..SetAttr::default() }).await;
+    let reserve = Allocate::Reserve { keep_size: false };
+    let allocated = world.vfs.fallocate(fh, MOST, 1, reserve);
+    let written = world.vfs.write(fh, MOST, b"x");
+    for refused in [cut.map(drop), allocated, written] {
+        assert_eq!(refused.expect_err("too large").errno(), rustix::io::Errno::FBIG);
+    }
+    assert_eq!(world.vfs.getattr(ino).await.expect("getattr").size, 1);
+    world.close(fh).await;
 }
 
 #[tokio::test]
@@ -236,6 +306,7 @@ async fn an_empty_file_is_an_empty_object() {
     assert_eq!(world.object("empty").await.as_deref(), Some(&b""[..]));
 }
 
+/// SEMANTICS: "A key is cut at its slashes, and each component is a file name of the same text."
 #[tokio::test]
 async fn an_object_put_by_others_is_a_file() {
     let world = World::new();
@@ -370,6 +441,9 @@ async fn symbolic_links_are_kept() {
     assert_eq!(attr.posix.kind, crate::meta::Kind::Symlink);
 }
 
+/// SEMANTICS: "Set-id bits go when the owner changes or when somebody who may not keep them writes or
+/// truncates, or opens a file for writing that another handle passes through already; a program's
+/// capabilities go with every such change."
 #[tokio::test]
 async fn who_may_not_keep_set_id_bits_does_not() {
     let world = World::new();
@@ -403,6 +477,9 @@ async fn who_may_not_keep_set_id_bits_does_not() {
     assert_eq!(world.vfs.setattr(given, set).await.expect("chown").posix.mode, 0o755);
 }
 
+/// SEMANTICS: "Set-id bits go when the owner changes or when somebody who may not keep them writes or
+/// truncates, or opens a file for writing that another handle passes through already; a program's
+/// capabilities go with every such change."
 #[tokio::test]
 async fn a_writer_who_is_passed_through_keeps_no_set_id_bits() {
     let world = World::new();

@@ -102,12 +102,16 @@ mod tests {
         }
     }
 
+    /// SEMANTICS: "With O_SYNC or O_DSYNC every write does; each costs an upload of the changed parts, or of
+    /// the whole file up to the size of one part."
     #[test]
     fn a_small_file_needs_no_parts() {
         assert!(plan_whole(8 << 20, 8 << 20).is_empty());
         assert_eq!(plan_whole((8 << 20) + 1, 8 << 20).len(), 2);
     }
 
+    /// SEMANTICS: "With O_SYNC or O_DSYNC every write does; each costs an upload of the changed parts, or of
+    /// the whole file up to the size of one part."
     #[test]
     fn one_changed_byte_of_a_large_object_sends_one_part() {
         let mut dirty = Extents::default();

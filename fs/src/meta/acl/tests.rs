@@ -28,6 +28,8 @@ fn make(kind: Kind, directory: &(Posix, Headers)) -> (Posix, Headers) {
     inherit(Posix::new(kind, UNIX_EPOCH), maker, &directory.0, &directory.1)
 }
 
+/// SEMANTICS: "Access control lists are enforced by the kernel, follow chmod, and a default list is handed on
+/// in place of the umask."
 #[test]
 fn the_mode_follows_the_list_and_the_list_the_mode() {
     let mut posix = Posix { mode: 0o4600, ..Posix::new(Kind::File, UNIX_EPOCH) };
@@ -72,6 +74,8 @@ fn without_a_default_list_the_umask_counts() {
     assert_eq!(headers, Headers::default());
 }
 
+/// SEMANTICS: "Access control lists are enforced by the kernel, follow chmod, and a default list is handed on
+/// in place of the umask."
 #[test]
 fn a_default_list_takes_the_place_of_the_umask() {
     let above = directory(0o755, Some(named()));

@@ -39,6 +39,8 @@ fn is_name(text: &[u8]) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
+    /// SEMANTICS: "What only one side can hold is encoded behind a mark, reversibly: every key that can be
+    /// asked for has one path, and no two keys have the same."
     #[test]
     fn every_component_has_a_name_and_comes_back(text in text()) {
         if let Ok(text) = std::str::from_utf8(&text) {
@@ -48,6 +50,8 @@ proptest! {
         }
     }
 
+    /// SEMANTICS: "What only one side can hold is encoded behind a mark, reversibly: every key that can be
+    /// asked for has one path, and no two keys have the same."
     #[test]
     fn every_name_has_a_component_and_comes_back(text in text()) {
         if is_name(&text) {
@@ -56,6 +60,7 @@ proptest! {
         }
     }
 
+    /// SEMANTICS: "A key is cut at its slashes, and each component is a file name of the same text."
     #[test]
     fn what_is_legal_on_both_sides_and_has_no_mark_is_the_same(text in text()) {
         if let Ok(text) = std::str::from_utf8(&text)
@@ -68,6 +73,11 @@ proptest! {
     }
 }
 
+/// SEMANTICS: "`nul␀` | `%:nul%00` | NUL, as `%00`; `%` beside it as `%25`"
+/// SEMANTICS: "`%:latin-%E9` | `latin-\xe9` | a file name that is not UTF-8, which no key can hold"
+/// SEMANTICS: "`%=a`, `%:..` | `%:%25=a`, `%:%25:..` | a text that would pass for one of the above: one more
+/// level"
+/// SEMANTICS: "`%:hello` | `%:hello` | a text behind the mark that is no encoding"
 #[test]
 fn the_examples_of_the_documentation() {
     for (component_text, name) in [
@@ -76,7 +86,8 @@ fn the_examples_of_the_documentation() {
         ("", b"%:"),
         (".", b"%:."),
         ("..", b"%:.."),
-        ("a\0b", b"%:a%00b"),
+        ("nul\0", b"%:nul%00"),
+        ("5%\0", b"%:5%25%00"),
         ("%:latin-%E9", b"latin-\xe9"),
         ("%=a", b"%:%25=a"),
         ("%:hello", b"%:hello"),

@@ -14,6 +14,8 @@ async fn posix(vfs: &Arc<Vfs>, path: &str) -> crate::meta::Posix {
     vfs.getattr(ino).await.expect("getattr").posix
 }
 
+/// SEMANTICS: "Mode, owner, group, times, device numbers and extended attributes stand in the user metadata
+/// of the object, those of a directory in that of its marker `dir/`."
 #[tokio::test]
 async fn every_attribute_survives_in_the_object() {
     let world = World::new();
@@ -32,6 +34,7 @@ async fn every_attribute_survives_in_the_object() {
     assert!(here.ctime > here.btime && here.btime > here.mtime);
 }
 
+/// SEMANTICS: "FIFOs, sockets and device nodes are empty objects with metadata."
 #[tokio::test]
 async fn special_files_are_empty_objects_with_metadata() {
     let world = World::new();
@@ -62,6 +65,8 @@ async fn an_open_for_writing_without_a_change_sends_nothing() {
     }
 }
 
+/// SEMANTICS: "A change of attributes is a copy of the object onto itself on the server, under the condition
+/// that it is still the same version; that of an open written file goes with its upload."
 #[tokio::test]
 async fn changes_of_an_open_written_file_go_with_its_upload() {
     let world = World::new();
@@ -102,6 +107,8 @@ async fn a_write_moves_mtime_and_ctime_and_a_chmod_only_ctime() {
     assert_eq!(posix(&world.elsewhere(), "f").await, world.vfs.getattr(ino).await.expect("getattr").posix);
 }
 
+/// SEMANTICS: "The birth time is kept; Linux asks no FUSE file system through this library for it, so statx
+/// does not show it."
 #[tokio::test]
 async fn a_rename_keeps_the_time_of_an_object_of_others() {
     let world = World::new();
@@ -114,6 +121,8 @@ async fn a_rename_keeps_the_time_of_an_object_of_others() {
     assert!(after.ctime > before.ctime);
 }
 
+/// SEMANTICS: "A directory's mtime and ctime move with its entries; on this mount they are shown at once, in
+/// the bucket they are kept with the next change of the directory itself."
 #[tokio::test]
 async fn directories_show_changes_of_their_entries_and_keep_them_with_the_next_chmod() {
     let world = World::with_ttl(Duration::ZERO);
@@ -128,6 +137,9 @@ async fn directories_show_changes_of_their_entries_and_keep_them_with_the_next_c
     assert_eq!((kept.mode, kept.mtime, kept.btime), (0o700, touched.mtime, made.posix.btime));
 }
 
+/// SEMANTICS: "A file has one link, and none once it is removed while open."
+/// SEMANTICS: "A directory has two and one for each directory in it, as it was listed last, or 1 while nobody
+/// has listed it."
 #[tokio::test]
 async fn a_directory_counts_its_subdirectories_and_a_removed_file_has_no_link() {
     let world = World::new();
@@ -136,6 +148,11 @@ async fn a_directory_counts_its_subdirectories_and_a_removed_file_has_no_link() 
     world.vfs.mkdir(made.ino, OsStr::new("e"), 0o755, CALLER).await.expect("mkdir");
     world.write_file("d/f", b"x").await;
     assert_eq!(world.vfs.getattr(made.ino).await.expect("getattr").links, 3);
+    let other = world.remembering();
+    let there = lookup(&other, "d").await.expect("there");
+    assert_eq!(other.getattr(there).await.expect("not listed yet").links, 1);
+    assert_eq!(names(&other, "d").await, ["e", "f"]);
+    assert_eq!(other.getattr(there).await.expect("listed").links, 3);
     let ino = world.lookup("d/f").await.expect("there");
     let opened = world.vfs.open(ino, READ, false).await.expect("open");
     assert_eq!(world.vfs.getattr(ino).await.expect("getattr").links, 1);
@@ -155,6 +172,8 @@ async fn a_listed_directory_shows_its_own_mode() {
     assert_eq!(posix(&other, "d").await.mode, 0o711);
 }
 
+/// SEMANTICS: "S3 keeps 2 KiB of user metadata: an attribute that does not fit is refused with ENOSPC and
+/// nothing is changed."
 #[tokio::test]
 async fn xattrs_follow_their_flags_and_their_limits() {
     let world = World::new();
@@ -183,6 +202,7 @@ async fn xattrs_follow_their_flags_and_their_limits() {
     assert!(matches!(odd, Err(Error::Unsupported(_))));
 }
 
+/// SEMANTICS: "Names of `trusted.` are listed for root only."
 #[tokio::test]
 async fn only_root_is_shown_trusted_names() {
     let world = World::new();
@@ -192,24 +212,41 @@ async fn only_root_is_shown_trusted_names() {
     assert_eq!((names(0).await, names(5).await), (b"trusted.t\0".to_vec(), vec![]));
 }
 
+/// SEMANTICS: "Content type, cache control, storage class, `Expires`, tags and the metadata of others stay as
+/// they are, also when the bytes change."
 #[tokio::test]
-async fn metadata_of_others_survives_a_chmod() {
+async fn metadata_of_others_survives_a_chmod_and_a_write() {
     let world = World::new();
     let headers = Headers {
         content_type: Some("text/x-poem".into()),
         cache_control: Some("no-store".into()),
+        content_disposition: Some("inline".into()),
+        content_encoding: Some("identity".into()),
+        content_language: Some("la".into()),
+        expires: Some("Wed, 21 Oct 2037 07:28:00 GMT".into()),
+        storage_class: Some("STANDARD_IA".into()),
         user: [("team".to_owned(), "blue".to_owned())].into(),
-        ..Headers::default()
+        tagged: true,
     };
     world.store.put(&parse("f"), "x".into(), &headers, Condition::Always).await.expect("put");
+    let theirs = async || {
+        let mut after = world.store.head(&parse("f")).await.expect("head").headers;
+        after.user.retain(|name, _| name == "team");
+        after
+    };
     let ino = world.lookup("f").await.expect("there");
     let chmod = SetAttr { mode: Some(0o600), ..SetAttr::default() };
     world.vfs.setattr(ino, chmod).await.expect("chmod");
-    let after = world.store.head(&parse("f")).await.expect("head").headers;
-    assert_eq!((after.content_type, after.cache_control), (headers.content_type, headers.cache_control));
-    assert_eq!(after.user.get("team").map(String::as_str), Some("blue"));
+    assert_eq!(theirs().await, headers);
+    let opened = world.vfs.open(ino, WRITE, false).await.expect("open");
+    world.vfs.write(opened.fh, 0, b"y").expect("write");
+    world.close(opened.fh).await;
+    assert_eq!(world.object("f").await.as_deref(), Some(&b"y"[..]));
+    assert_eq!(theirs().await, headers);
 }
 
+/// SEMANTICS: "With `--attributes fixed` every file shows the mount's, chmod and chown to anything else
+/// answer EPERM, and what the objects carry stays as it is."
 #[tokio::test]
 async fn a_mount_with_fixed_attributes_refuses_to_change_them() {
     let world = World::new();
@@ -226,6 +263,7 @@ async fn a_mount_with_fixed_attributes_refuses_to_change_them() {
     assert_eq!((kept.mode, kept.uid, kept.mtime), (0o600, 5, at(3)));
 }
 
+/// SEMANTICS: "New files and directories take the group of a set-gid directory."
 #[tokio::test]
 async fn what_is_made_takes_group_and_list_of_its_directory() {
     let world = World::new();
@@ -254,6 +292,9 @@ async fn a_listing_that_a_look_up_left_behind_tells_the_kinds() {
     assert_eq!(kinds, [Kind::Fifo]);
 }
 
+/// SEMANTICS: "Set-id bits go when the owner changes or when somebody who may not keep them writes or
+/// truncates, or opens a file for writing that another handle passes through already; a program's
+/// capabilities go with every such change."
 #[tokio::test]
 async fn a_change_of_a_program_takes_its_capabilities() {
     let world = World::new();

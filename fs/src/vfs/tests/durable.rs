@@ -349,6 +349,8 @@ async fn changes_go_on_top(scenario: Scenario, number: usize) -> bool {
     true
 }
 
+/// SEMANTICS: "A refused commit looks first whether the object there is its own, from an attempt whose answer
+/// was lost; otherwise it is a conflict: theirs stays, ours is kept beside it, and the caller gets ESTALE."
 #[tokio::test]
 async fn a_file_that_changes_after_its_upload_lost_its_answer_is_no_conflict() {
     for (scenario, least) in [(Scenario::Files, 3), (Scenario::Layer, 9)] {

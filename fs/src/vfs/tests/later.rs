@@ -96,6 +96,9 @@ fn mount_owned(
     })
 }
 
+/// SEMANTICS: "With `--commit=async` it answers when the local journal has it, and the upload runs at once in
+/// the background, in order for each key."
+/// SEMANTICS: "`fsync` always means the bucket, also that of a directory."
 #[tokio::test]
 async fn a_close_does_not_wait_for_the_bucket_and_fsync_does() {
     let later = Later::new();
@@ -112,6 +115,7 @@ async fn a_close_does_not_wait_for_the_bucket_and_fsync_does() {
     assert_eq!(later.object("f").await.as_deref(), Some(&b"closed"[..]));
 }
 
+/// SEMANTICS: "`fsync` always means the bucket, also that of a directory."
 #[tokio::test]
 async fn fsync_of_a_directory_waits_for_its_files() {
     let later = Later::new();
@@ -140,6 +144,8 @@ async fn a_pending_file_is_uploaded_once_under_its_last_name() {
     assert_eq!(names(&later.vfs, "").await, ["c"]);
 }
 
+/// SEMANTICS: "With `--commit=async` it answers when the local journal has it, and the upload runs at once in
+/// the background, in order for each key."
 #[tokio::test]
 async fn write_temporary_and_rename_over_keeps_its_order() {
     let later = Later::new();
@@ -173,6 +179,8 @@ async fn a_removed_pending_file_comes_back_never() {
     assert!(later.object("f").await.is_none());
 }
 
+/// SEMANTICS: "What waits is bounded (`--backlog-size`, `--backlog-age`): beyond, and after a failed upload,
+/// a close waits for its own."
 #[tokio::test]
 async fn a_full_backlog_makes_a_close_wait_for_the_bucket() {
     let later = Later::bounded(1000);
@@ -187,6 +195,7 @@ async fn a_full_backlog_makes_a_close_wait_for_the_bucket() {
     assert_eq!(later.object("c").await, Some(vec![3; 2000]));
 }
 
+/// SEMANTICS: "A file whose upload is pending is uploaded before it is opened for writing again."
 #[tokio::test]
 async fn what_was_closed_is_in_the_bucket_before_it_is_changed_again() {
     let later = Later::new();
@@ -202,6 +211,8 @@ async fn what_was_closed_is_in_the_bucket_before_it_is_changed_again() {
     assert_eq!(later.object("f").await.as_deref(), Some(&b"second"[..]));
 }
 
+/// SEMANTICS: "That survives a killed process; after a loss of power the file is uploaded if it still has its
+/// checksum, else left and named in the log."
 #[tokio::test]
 async fn a_file_closed_before_a_crash_is_seen_at_once_and_uploaded() {
     let later = Later::new();
@@ -262,6 +273,8 @@ async fn a_recovered_file_that_lost_to_another_client_is_kept_beside_it() {
 }
 
 /// After a loss of power: the first checksum is written when the bucket does not answer.
+/// SEMANTICS: "That survives a killed process; after a loss of power the file is uploaded if it still has its
+/// checksum, else left and named in the log."
 #[tokio::test]
 async fn after_a_loss_of_power_only_proven_bytes_are_uploaded() {
     let later = Later::new();
@@ -281,11 +294,45 @@ async fn after_a_loss_of_power_only_proven_bytes_are_uploaded() {
             std::fs::write(&path, b"\0\0\0\0").expect("what a disk does that lost its power");
         }
     }
+    let log = Log::start();
     let next = later.killed(Some("another boot")).vfs;
     let recovered = next.recover().await.expect("recovery");
     assert_eq!((recovered.uploading, recovered.left), (1, 1));
     assert!(next.drain().await.failed.is_empty());
     assert_eq!(later.object("good").await.as_deref(), Some(&b"good"[..]));
     assert!(later.object("torn").await.is_none());
+    let left = log.lines("copy them from here");
+    assert!(left.len() == 1 && left[0].contains("key=\"torn\""), "{left:?}");
     assert_eq!(later.vfs.cache.orphans().expect("a look").len(), 0, "those of the live mount have an owner");
+}
+
+/// SEMANTICS: "While the server is away a new name needs a listing younger than `--attr-ttl`, and a file
+/// whose upload has failed cannot be removed (EIO): the bucket may have it all the same."
+#[tokio::test]
+async fn without_the_server_a_name_needs_a_listing_and_what_may_have_arrived_stays() {
+    let mut later = Later::new();
+    for (attr_ttl, works) in [(Duration::ZERO, false), (Duration::from_secs(3600), true)] {
+        let (store, cache) = (Arc::clone(&later.observed), later.home.path().join(format!("{works}")));
+        later.vfs = mount_with(store as Arc<dyn ObjectStore>, &cache, None, |options| {
+            options.attr_ttl = attr_ttl;
+            options.commit = Commit::Async { max_bytes: 1 << 20, max_age: Duration::from_secs(3600) };
+        });
+        later.store.set_down(true);
+        later.write("f", b"x").await.expect_err("nobody knows whether there is one");
+        later.store.set_down(false);
+        assert_eq!(names(&later.vfs, "").await, [""; 0]);
+        later.store.set_down(true);
+        assert_eq!(later.write("f", b"x").await.is_ok(), works);
+        later.store.set_down(false);
+    }
+    later.store.set_down(true);
+    let ino = lookup(&later.vfs, "f").await.expect("known");
+    let opened = later.vfs.open(ino, READ, false).await.expect("open");
+    later.vfs.fsync(opened.fh).await.expect_err("the upload fails");
+    let kept = later.vfs.unlink(Ino::ROOT, OsStr::new("f")).await.expect_err("it may have arrived");
+    assert_eq!(kept.errno(), rustix::io::Errno::IO);
+    later.vfs.release(opened.fh).await.expect("release");
+    later.heal().await;
+    later.vfs.unlink(Ino::ROOT, OsStr::new("f")).await.expect("unlink");
+    assert_eq!(later.object("f").await, None);
 }

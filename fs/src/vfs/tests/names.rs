@@ -36,7 +36,10 @@ const ODD: &[(&str, &str)] = &[
     ("a", "/%=a"),
     ("a/", "/a/%="),
     ("a//b", "/a/%:/b"),
+    ("a/../b", "/a/%:../b"),
+    ("a/./b", "/a/%:./b"),
     ("a/b", "/a/b"),
+    ("a/b c%20\u{e9}", "/a/b c%20\u{e9}"),
     ("d/.", "/d/%=%:."),
     ("e/.", "/e/%:."),
     ("d/../x", "/d/%:../x"),
@@ -65,6 +68,12 @@ fn expected() -> Vec<(String, Vec<u8>)> {
     all
 }
 
+/// SEMANTICS: "`a/b c%20é` | `a/b c%20é` | legal on both sides: the same text"
+/// SEMANTICS: "`a//b` | `a/%:/b` | an empty component"
+/// SEMANTICS: "`/lead` | `%:/lead` | a leading slash is an empty first component"
+/// SEMANTICS: "`a/../b`, `a/./b` | `a/%:../b`, `a/%:./b` | components that mean something else in a path"
+/// SEMANTICS: "`a` beside `a/b` | `%=a` beside `a/` | the directory has the name, the object gets a mark"
+/// SEMANTICS: "`a/` with bytes in it | `a/%=` | the directory's own object; an empty one is only a marker"
 #[tokio::test]
 async fn every_key_is_found_by_reading_directories() {
     let world = odd_world().await;
@@ -73,6 +82,8 @@ async fn every_key_is_found_by_reading_directories() {
     assert_eq!(found, expected());
 }
 
+/// SEMANTICS: "What only one side can hold is encoded behind a mark, reversibly: every key that can be asked
+/// for has one path, and no two keys have the same."
 #[tokio::test]
 async fn every_key_is_found_by_its_path_alone() {
     let world = odd_world().await;
@@ -83,6 +94,7 @@ async fn every_key_is_found_by_its_path_alone() {
     }
 }
 
+/// SEMANTICS: "`%=name` is read, written, renamed and removed like any file."
 #[tokio::test]
 async fn odd_files_are_changed_in_place_and_removed() {
     let world = odd_world().await;
@@ -100,6 +112,8 @@ async fn odd_files_are_changed_in_place_and_removed() {
     }
 }
 
+/// SEMANTICS: "Renaming a directory copies all keys below it, whatever their names; nothing is copied if one
+/// of them would get too long."
 #[tokio::test]
 async fn a_renamed_directory_carries_odd_keys_along_and_a_removed_one_takes_them() {
     let world = World::with_ttl(Duration::ZERO);
@@ -128,6 +142,8 @@ async fn a_renamed_directory_carries_odd_keys_along_and_a_removed_one_takes_them
     assert_eq!(names(&world.elsewhere(), "").await, [""; 0]);
 }
 
+/// SEMANTICS: "It exists only beside a directory `name`; when that is removed or renamed the file shows as
+/// `name` again."
 #[tokio::test]
 async fn an_object_beside_a_directory_follows_its_end() {
     for ttl in [Duration::ZERO, Duration::from_secs(3600)] {
@@ -144,6 +160,8 @@ async fn an_object_beside_a_directory_follows_its_end() {
     }
 }
 
+/// SEMANTICS: "It exists only beside a directory `name`; when that is removed or renamed the file shows as
+/// `name` again."
 #[tokio::test]
 async fn an_object_beside_a_directory_stays_when_that_is_renamed() {
     let world = World::new();
@@ -189,6 +207,11 @@ async fn an_open_file_moves_aside_when_a_listing_shows_a_directory_of_its_name()
     world.vfs.release(opened.fh).await.expect("release");
 }
 
+/// SEMANTICS: "Making it without such a directory is refused with EINVAL."
+/// SEMANTICS: "`%=` and `%=name` are never directories, and `%=.`, `%=..` and `%=%=...` are no names:
+/// EINVAL."
+/// SEMANTICS: "Removing it empties the marker and keeps the directory with its mode and owner; making it, or
+/// renaming a file to it, is refused with EINVAL."
 #[tokio::test]
 async fn files_are_made_and_moved_beside_a_directory_and_nowhere_else() {
     let invalid = Some(rustix::io::Errno::INVAL);
@@ -204,7 +227,7 @@ async fn files_are_made_and_moved_beside_a_directory_and_nowhere_else() {
     move_it(&world, "plain", "%=a").await.expect("back");
     assert_eq!(world.object("a").await.as_deref(), Some(&b"object"[..]));
     world.put("f", "f").await;
-    for name in ["%=none", "%=f", "%=", "a/%=", "%:"] {
+    for name in ["%=none", "%=f", "%=", "a/%=", "%:", "%=.", "%=..", "%=%=a"] {
         let (parent, last) = world.split(name).await;
         let made = world.vfs.create(parent, last, 0o644, CALLER, WRITE, false);
         assert_eq!(errno_of(made).await, invalid, "create {name}");
@@ -222,20 +245,25 @@ async fn files_are_made_and_moved_beside_a_directory_and_nowhere_else() {
     }
 }
 
+/// SEMANTICS: "`%=` exists while the marker has bytes."
+/// SEMANTICS: "Removing it empties the marker and keeps the directory with its mode and owner; making it, or
+/// renaming a file to it, is refused with EINVAL."
+/// SEMANTICS: "A directory with bytes in its marker is not empty."
 #[tokio::test]
 async fn the_bytes_of_a_marker_survive_a_change_of_the_directory() {
     let world = World::with_ttl(Duration::ZERO);
     world.put("d/", "bytes").await;
     let ino = world.lookup("d").await.expect("a directory");
-    let set = SetAttr { mode: Some(0o700), ..SetAttr::default() };
+    let set = SetAttr { mode: Some(0o700), uid: Some(7), ..SetAttr::default() };
     assert_eq!(world.vfs.setattr(ino, set).await.expect("chmod").posix.mode, 0o700);
     assert_eq!(world.read_file("d/%=").await.expect("read"), b"bytes");
     let full = world.vfs.rmdir(Ino::ROOT, OsStr::new("d"));
     assert_eq!(errno_of(full).await, Some(rustix::io::Errno::NOTEMPTY));
     world.vfs.unlink(ino, OsStr::new("%=")).await.expect("unlink");
     assert_eq!(world.object("d/").await.as_deref(), Some(&b""[..]));
+    assert!(matches!(world.lookup("d/%=").await, Err(Error::NotFound)));
     let attr = world.elsewhere().lookup(Ino::ROOT, OsStr::new("d")).await.expect("still there").attr;
-    assert_eq!(attr.posix.mode, 0o700);
+    assert_eq!((attr.posix.mode, attr.posix.uid), (0o700, 7));
 }
 
 #[tokio::test]
@@ -251,6 +279,8 @@ async fn any_bytes_are_a_name() {
     assert_eq!(attr.posix.kind, link.attr.posix.kind);
 }
 
+/// SEMANTICS: "Renaming a directory copies all keys below it, whatever their names; nothing is copied if one
+/// of them would get too long."
 #[tokio::test]
 async fn a_directory_moves_only_where_all_its_keys_fit() {
     let world = World::new();
@@ -275,4 +305,48 @@ async fn pages_of_one_entry_show_an_object_beside_its_directory() {
     assert_eq!(names(&world.vfs, "").await, ["%=a", "a", "a ", "a b", "b"]);
     assert_eq!(world.read_file("a/x").await.expect("read"), b"a/x");
     assert_eq!(world.read_file("%=a").await.expect("read"), b"a");
+}
+
+/// SEMANTICS: "An object of a directory with over 1,000 entries, or below which another client puts a key
+/// after this mount has listed the directory, shows as `name` until the directory is listed (again): opening
+/// a file never asks for more than the file."
+#[tokio::test]
+async fn an_object_keeps_its_name_until_its_directory_is_listed_again() {
+    let world = World::with_ttl(Duration::ZERO);
+    for index in 0..1001 {
+        world.put(&format!("large/{index:04}"), "object").await;
+    }
+    world.put("large/0500/below", "below").await;
+    world.put("small/0500", "object").await;
+    assert_eq!(names(&world.vfs, "small").await, ["0500"]);
+    world.put("small/0500/below", "below").await;
+    for directory in ["large", "small"] {
+        let path = format!("{directory}/0500");
+        assert_eq!(world.read_file(&path).await.expect("a file"), b"object");
+        assert!(names(&world.vfs, directory).await.contains(&"%=0500".to_owned()));
+        assert_eq!(world.read_file(&format!("{directory}/%=0500")).await.expect("the object"), b"object");
+        assert_eq!(world.read_file(&format!("{path}/below")).await.expect("a directory"), b"below");
+    }
+}
+
+/// SEMANTICS: "What cannot be shown is left out, counted, and logged once for each directory; it hides
+/// nothing else, and a directory that holds such a key is not empty."
+#[tokio::test]
+async fn what_no_name_can_show_is_left_out_and_logged_once() {
+    let world = World::with_ttl(Duration::ZERO);
+    let log = Log::start();
+    let unshown = "\0".repeat(400);
+    for directory in ["d", "e"] {
+        world.put(&format!("{directory}/{unshown}"), "x").await;
+        world.put(&format!("{directory}/shown"), "x").await;
+        for _ in 0..3 {
+            assert_eq!(names(&world.vfs, directory).await, ["shown"]);
+        }
+        assert_eq!(log.lines(&format!("left out prefix={directory}/ count=1")).len(), 1);
+        let inner = world.lookup(directory).await.expect("a directory");
+        world.vfs.unlink(inner, OsStr::new("shown")).await.expect("unlink");
+        let full = world.vfs.rmdir(Ino::ROOT, OsStr::new(directory));
+        assert_eq!(errno_of(full).await, Some(rustix::io::Errno::NOTEMPTY));
+    }
+    assert_eq!(log.lines("left out").len(), 2);
 }

@@ -3,6 +3,7 @@
 use super::faulty::{Fault, FaultyStore};
 use super::*;
 use crate::session_log::{Record, State};
+use crate::store::{Depth, ListRequest, Op};
 use crate::vfs::call::{Call, Earlier};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -93,4 +94,74 @@ async fn a_rename_sent_again_is_overtaken_by_the_killed_workers_last_request() {
             return;
         }
     }
+}
+
+/// All keys of a bucket.
+async fn keys(bucket: &MemoryStore) -> Vec<String> {
+    let request = ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 1000 };
+    let page = bucket.list(request).await.expect("list");
+    page.objects.iter().map(|listed| listed.key.as_str().to_owned()).collect()
+}
+
+/// A rename of `old` by a process that is killed after a request. Says whether there was such a request.
+async fn dies_while_renaming(number: usize, old: &[&str], new: &[&str]) -> bool {
+    let home = tempfile::tempdir().expect("a folder");
+    let bucket = Arc::new(MemoryStore::new());
+    for key in old {
+        bucket.put(&parse(key), "body".into(), &Headers::default(), Condition::Always).await.expect("put");
+    }
+    let dying = FaultyStore::new(Arc::clone(&bucket), home.path());
+    let mounted = |store: &Arc<FaultyStore>, cache| {
+        mount_with(Arc::clone(store) as Arc<dyn ObjectStore>, &home.path().join(cache), None, |_| {})
+    };
+    let vfs = mounted(&dying, "cache");
+    lookup(&vfs, "old").await.expect("there");
+    dying.plan(number, Fault::DieAfter);
+    let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
+    let said = vfs.rename(from, to, RenameMode::Replace).await;
+    if !dying.is_hit() {
+        said.expect("nothing happened");
+        return false;
+    }
+    let left = keys(&bucket).await;
+    let has_all = |names: &[&str]| names.iter().all(|name| left.iter().any(|key| key == name));
+    assert!(has_all(old) || has_all(new), "request {number}: the new names are there before the old ones go");
+    let next = mounted(&FaultyStore::new(Arc::clone(&bucket), home.path()), "image");
+    next.recover().await.expect("recovery");
+    let begun = left.iter().any(|key| new.contains(&&**key));
+    assert_eq!(keys(&bucket).await, if begun { new } else { old }, "request {number}");
+    true
+}
+
+/// SEMANTICS: "Other nodes see the new name before the old one goes; local processes see one step."
+/// SEMANTICS: "If tarn is killed in between, the next mount finishes the rename."
+/// SEMANTICS: "A directory is copied key by key, and nothing is deleted before all copies are made."
+#[tokio::test]
+async fn a_rename_that_is_cut_short_is_finished_by_the_next_mount() {
+    for (old, new, least) in
+        [(&["old"][..], &["new"][..], 3), (&["old/a", "old/b/c"], &["new/a", "new/b/c"], 4)]
+    {
+        let mut number = 0;
+        while dies_while_renaming(number, old, new).await {
+            number += 1;
+        }
+        assert!(number >= least, "{old:?}: {number} requests were met");
+    }
+}
+
+/// SEMANTICS: "For a directory the target is looked at before the move."
+#[tokio::test]
+async fn a_directory_that_must_not_replace_looks_before_it_moves() {
+    let world = World::new();
+    world.put("from/f", "f").await;
+    world.put("to/", "").await;
+    let rename = async |to: &str, mode| {
+        let (from, to) = ((Ino::ROOT, OsStr::new("from")), (Ino::ROOT, OsStr::new(to)));
+        world.vfs.rename(from, to, mode).await
+    };
+    let before = world.counts();
+    assert!(matches!(rename("to", RenameMode::NoReplace).await, Err(Error::Exists)));
+    assert_eq!(world.counts().of(Op::Copy), before.of(Op::Copy));
+    rename("free", RenameMode::NoReplace).await.expect("nobody has the name");
+    assert_eq!(world.object("free/f").await.as_deref(), Some(&b"f"[..]));
 }

@@ -65,6 +65,8 @@ async fn a_new_file_in_a_directory_made_here_is_one_put() {
     assert_eq!(cost(&world, write).await, [(Op::Put, 1)]);
 }
 
+/// SEMANTICS: "`open(O_CREAT|O_EXCL)`, `mkdir`, `mknod` and `symlink` put the object on the condition that
+/// the key is free, before they return: of all nodes one succeeds, the others get EEXIST."
 #[tokio::test]
 async fn an_exclusive_create_is_one_put_at_once() {
     let world = World::new();
@@ -213,6 +215,9 @@ async fn attributes_seen_before_a_remount_are_listed_without_asking_again() {
     assert_eq!(again.getattr(link).await.expect("stat").posix.kind, crate::meta::Kind::Symlink);
 }
 
+/// SEMANTICS: "An object of a directory with over 1,000 entries, or below which another client puts a key
+/// after this mount has listed the directory, shows as `name` until the directory is listed (again): opening
+/// a file never asks for more than the file."
 #[tokio::test]
 async fn a_file_of_a_large_directory_is_one_head_away() {
     let world = World::with_ttl(Duration::ZERO);
@@ -223,4 +228,64 @@ async fn a_file_of_a_large_directory_is_one_head_away() {
     let directory = world.lookup("d").await.expect("there");
     let read = async { assert!(world.vfs.lookup(directory, OsStr::new("0500")).await.is_ok()) };
     assert_eq!(cost(&world, read).await, [(Op::Head, 1)]);
+}
+
+/// SEMANTICS: "That is one PUT more for an exclusive `open` than for a plain one."
+#[tokio::test]
+async fn an_exclusive_open_costs_one_put_more() {
+    let world = World::new();
+    assert_eq!(names(&world.vfs, "").await, [""; 0]);
+    for (name, exclusive, puts) in [("plain", false, 1), ("exclusive", true, 2)] {
+        let flags = OpenFlags { exclusive, ..WRITE };
+        let write = async {
+            let made = world.vfs.create(Ino::ROOT, OsStr::new(name), 0o644, CALLER, flags, false).await;
+            let (_, opened) = made.expect("free");
+            world.vfs.write(opened.fh, 0, b"x").expect("write");
+            world.close(opened.fh).await;
+        };
+        assert_eq!(cost(&world, write).await, [(Op::Put, puts)], "{name}");
+    }
+}
+
+/// SEMANTICS: "A change of attributes is a copy of the object onto itself on the server, under the condition
+/// that it is still the same version; that of an open written file goes with its upload."
+#[tokio::test]
+async fn a_change_of_attributes_is_a_copy_of_the_known_version() {
+    let world = World::new();
+    world.put("f", "ours").await;
+    let ino = world.lookup("f").await.expect("there");
+    let set = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    let chmod = async {
+        world.vfs.setattr(ino, set).await.expect("chmod");
+    };
+    assert_eq!(cost(&world, chmod).await, [(Op::Copy, 1)]);
+    world.put("f", "theirs").await;
+    let refused = world.vfs.setattr(ino, set).await.expect_err("another version");
+    assert_eq!(refused.errno(), rustix::io::Errno::STALE);
+    let theirs = world.store.head(&parse("f")).await.expect("head");
+    assert!(theirs.headers.user.is_empty() && theirs.version.size == 6);
+}
+
+/// SEMANTICS: "One object is copied on the server under the version that is known here, then the old key is
+/// deleted."
+#[tokio::test]
+async fn a_rename_is_a_copy_of_the_known_version_and_a_delete() {
+    let world = World::new();
+    for name in ["a", "b"] {
+        world.put(name, "ours").await;
+    }
+    for name in ["a", "b"] {
+        world.lookup(name).await.expect("there");
+    }
+    let rename = async |from: &str, to: &str| {
+        let (from, to) = ((Ino::ROOT, OsStr::new(from)), (Ino::ROOT, OsStr::new(to)));
+        world.vfs.rename(from, to, RenameMode::Replace).await
+    };
+    let moved = async { rename("a", "c").await.expect("rename") };
+    assert_eq!(cost(&world, moved).await, [(Op::Copy, 1), (Op::Delete, 1)]);
+    world.put("b", "theirs").await;
+    let refused = rename("b", "d").await.expect_err("another version");
+    assert_eq!(refused.errno(), rustix::io::Errno::STALE);
+    assert_eq!(world.object("b").await.as_deref(), Some(&b"theirs"[..]));
+    assert_eq!(world.object("d").await, None);
 }

@@ -28,6 +28,8 @@ async fn a_replaced_object_that_is_not_cached_is_stale_and_never_mixed() {
     assert!(matches!(error, Error::Stale(_)), "{error}");
 }
 
+/// SEMANTICS: "A refused commit looks first whether the object there is its own, from an attempt whose answer
+/// was lost; otherwise it is a conflict: theirs stays, ours is kept beside it, and the caller gets ESTALE."
 #[tokio::test]
 async fn a_conflict_keeps_both_sides() {
     let world = World::with_ttl(Duration::ZERO);
@@ -98,6 +100,8 @@ async fn an_open_that_finds_another_version_first_lets_the_kernel_know_its_size(
     assert_eq!(world.read_file("f").await.expect("read"), b"longer than before");
 }
 
+/// SEMANTICS: "RENAME_NOREPLACE is a condition of the store for a file that is in the bucket: EEXIST also
+/// when another node was first."
 #[tokio::test]
 async fn a_rename_that_must_not_replace_loses_to_another_node() {
     let world = World::new();
@@ -120,4 +124,51 @@ async fn a_directory_lost_to_another_node_is_found() {
     let lost = world.vfs.mkdir(Ino::ROOT, OsStr::new("d"), 0o755, CALLER).await;
     assert!(matches!(lost, Err(Error::Exists)), "{lost:?}");
     world.lookup("d").await.expect("what was said to exist is found");
+}
+
+/// SEMANTICS: "A node that had looked before may see ENOENT or the old file until its lifetime (`--attr-ttl`)
+/// is over."
+#[tokio::test]
+async fn a_node_believes_what_it_has_seen_for_a_lifetime() {
+    let world = World::new();
+    world.put("old", "first").await;
+    let (patient, curious) = (world.remembering(), world.elsewhere());
+    for vfs in [&patient, &curious] {
+        assert_eq!(read_file(vfs, "old").await.expect("read"), b"first");
+        assert!(matches!(lookup(vfs, "new").await, Err(Error::NotFound)));
+    }
+    world.put("old", "second").await;
+    world.put("new", "made").await;
+    assert_eq!(read_file(&patient, "old").await.expect("read"), b"first");
+    assert!(matches!(lookup(&patient, "new").await, Err(Error::NotFound)));
+    assert_eq!(read_file(&curious, "old").await.expect("read"), b"second");
+    assert_eq!(read_file(&curious, "new").await.expect("read"), b"made");
+}
+
+/// SEMANTICS: "`open(O_CREAT|O_EXCL)`, `mkdir`, `mknod` and `symlink` put the object on the condition that
+/// the key is free, before they return: of all nodes one succeeds, the others get EEXIST."
+#[tokio::test]
+async fn what_is_made_exclusively_is_made_by_one_node() {
+    async fn make(vfs: &Arc<Vfs>, name: &str) -> Result<()> {
+        let os = OsStr::new(name);
+        let exclusive = OpenFlags { exclusive: true, ..WRITE };
+        match name {
+            "file" => vfs.create(Ino::ROOT, os, 0o644, CALLER, exclusive, false).await.map(drop),
+            "directory" => vfs.mkdir(Ino::ROOT, os, 0o755, CALLER).await.map(drop),
+            "pipe" => vfs.mknod(Ino::ROOT, os, crate::meta::Kind::Fifo, 0o600, CALLER).await.map(drop),
+            _ => vfs.symlink(Ino::ROOT, os, OsStr::new("to"), CALLER).await.map(drop),
+        }
+    }
+    let world = World::new();
+    let other = world.remembering();
+    let all = [("file", "file"), ("directory", "directory/"), ("pipe", "pipe"), ("link", "link")];
+    for (name, key) in all {
+        for vfs in [&world.vfs, &other] {
+            assert!(matches!(lookup(vfs, name).await, Err(Error::NotFound)));
+        }
+        make(&world.vfs, name).await.expect(name);
+        assert!(world.object(key).await.is_some(), "{name} is there before the answer");
+        let lost = make(&other, name).await.expect_err(name);
+        assert_eq!(lost.errno(), rustix::io::Errno::EXIST, "{name}");
+    }
 }

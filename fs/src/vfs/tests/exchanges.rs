@@ -1,0 +1,178 @@
+//! `RENAME_EXCHANGE` while requests fail and processes die: both sides are somewhere, and what fails is undone.
+
+use super::faulty::{Fault, FaultyStore};
+use super::*;
+use crate::store::{Depth, ListRequest, Op};
+use std::collections::BTreeMap;
+
+/// The two sides by their keys, each with its own bytes.
+const SIDES: [[&str; 2]; 3] = [["one", "other"], ["one/f", "other/g"], ["one", "other/g"]];
+
+type Objects = BTreeMap<String, String>;
+
+async fn objects(store: &dyn ObjectStore) -> Objects {
+    let request = ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 1000 };
+    let mut objects = Objects::new();
+    for listed in store.list(request).await.expect("list").objects {
+        let got = store.get(&listed.key, GetRequest::default()).await.expect("get");
+        let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
+        let body = String::from_utf8(chunks.concat()).expect("utf-8");
+        objects.insert(listed.key.as_str().to_owned(), body);
+    }
+    objects
+}
+
+/// What `side` is after the exchange.
+fn swapped(side: &str) -> String {
+    let (name, below) = side.split_once('/').map_or((side, String::new()), |(n, b)| (n, format!("/{b}")));
+    format!("{}{below}", if name == "one" { "other" } else { "one" })
+}
+
+/// A bucket with both sides, and a store before it that can fail.
+struct Bench {
+    home: tempfile::TempDir,
+    bucket: Arc<MemoryStore>,
+    store: Arc<FaultyStore>,
+    vfs: Arc<Vfs>,
+}
+
+impl Bench {
+    async fn new(sides: [&str; 2]) -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        let bucket = Arc::new(MemoryStore::new());
+        for side in sides {
+            let headers = Headers::default();
+            bucket.put(&parse(side), side.to_owned().into(), &headers, Condition::Always).await.expect("put");
+        }
+        let store = FaultyStore::new(Arc::clone(&bucket), home.path());
+        let vfs = mounted(&store, &home.path().join("cache"));
+        Self { home, bucket, store, vfs }
+    }
+}
+
+fn mounted(store: &Arc<FaultyStore>, cache: &std::path::Path) -> Arc<Vfs> {
+    mount_with(Arc::clone(store) as Arc<dyn ObjectStore>, cache, None, |_| {})
+}
+
+async fn exchange(vfs: &Arc<Vfs>) -> Result<()> {
+    let (one, other) = ((Ino::ROOT, OsStr::new("one")), (Ino::ROOT, OsStr::new("other")));
+    vfs.rename(one, other, RenameMode::Exchange).await
+}
+
+/// Says whether there was such a request.
+async fn fails(number: usize, sides: [&str; 2]) -> bool {
+    let bench = Bench::new(sides).await;
+    let before = objects(&*bench.bucket).await;
+    bench.store.plan(number, Fault::Refuse);
+    let said = exchange(&bench.vfs).await;
+    let mut after = objects(&*bench.bucket).await;
+    if said.is_err() {
+        if sides.iter().any(|side| side.contains('/')) {
+            // A copy of either side is no loss.
+            after.retain(|key, body| before.contains_key(key) || !sides.contains(&&**body));
+        }
+        assert_eq!(after, before, "{sides:?}, request {number}: it is undone");
+    } else {
+        // Only the second copy of what is set aside may stay.
+        after.retain(|key, _| !key.starts_with("one.exchange-here-"));
+        let expected = sides.map(|side| (swapped(side), side.to_owned()));
+        assert_eq!(after, expected.into(), "{sides:?}, request {number}");
+    }
+    bench.store.is_hit()
+}
+
+/// SEMANTICS: "A step that fails is undone, and the call fails; copies of what is in a directory may be left
+/// then."
+#[tokio::test]
+async fn an_exchange_that_fails_is_undone() {
+    for sides in SIDES {
+        let mut number = 0;
+        while fails(number, sides).await {
+            number += 1;
+        }
+        assert!(number >= 6, "{sides:?}: {number} requests were met");
+    }
+}
+
+/// Says whether there was such a request, and whether both names had something at that moment.
+async fn dies(number: usize, sides: [&str; 2]) -> (bool, bool) {
+    let bench = Bench::new(sides).await;
+    bench.store.plan(number, Fault::DieBefore);
+    drop(exchange(&bench.vfs).await);
+    let left = objects(&*bench.bucket).await;
+    let has = |name: &str| left.keys().any(|key| key == name || key.starts_with(&format!("{name}/")));
+    let both = has("one") && has("other");
+    if !bench.store.is_hit() {
+        return (false, both);
+    }
+    let whole = |objects: &Objects| {
+        sides.iter().all(|side| objects.values().any(|body| body == side))
+            && objects.keys().all(|key| {
+                ["one", "other"].contains(&key.split('/').next().unwrap_or_default())
+                    || key.starts_with("one.exchange-here-")
+            })
+    };
+    assert!(whole(&left), "{sides:?}, request {number}: {left:?}");
+    let store = FaultyStore::new(Arc::clone(&bench.bucket), bench.home.path());
+    let next = mounted(&store, &bench.home.path().join("image"));
+    next.recover().await.expect("recovery");
+    let recovered = objects(&*bench.bucket).await;
+    assert!(whole(&recovered), "{sides:?}, request {number}: {recovered:?}");
+    // By hand, from wherever it is.
+    for side in sides {
+        let key = recovered.iter().find(|(_, body)| *body == side).expect("it is somewhere").0;
+        assert_eq!(read_file(&next, key).await.expect("a file"), side.as_bytes());
+    }
+    assert_eq!(objects(&*bench.bucket).await, recovered, "{sides:?}, request {number}");
+    (true, both)
+}
+
+/// SEMANTICS: "If tarn is killed in between, nothing is lost: what is still set aside after the next mount
+/// stays under that name, and must be moved back by hand."
+/// SEMANTICS: "One side is set aside as `<name>.exchange-<host>-<time>`."
+/// SEMANTICS: "Two files swap by three conditional copies, so that both names always have an object; a
+/// directory moves in three renames, and other nodes see its name missing meanwhile."
+/// SEMANTICS: "Only an exchange of two names that is cut short may fail; what it had set aside stays under
+/// its own name."
+#[tokio::test]
+async fn an_exchange_that_is_cut_short_loses_nothing() {
+    for sides in SIDES {
+        let (mut number, mut always) = (0, true);
+        while let (true, both) = dies(number, sides).await {
+            always &= both;
+            number += 1;
+        }
+        assert!(number >= 6, "{sides:?}: {number} requests were met");
+        let files = sides.iter().all(|side| !side.contains('/'));
+        assert_eq!(always, files, "{sides:?}: both names have an object at any time");
+    }
+}
+
+/// SEMANTICS: "Two files swap by three conditional copies, so that both names always have an object; a
+/// directory moves in three renames, and other nodes see its name missing meanwhile."
+#[tokio::test]
+async fn an_exchange_is_three_copies_of_known_versions() {
+    for sides in SIDES {
+        let world = World::new();
+        for side in sides {
+            world.put(side, side.to_owned()).await;
+        }
+        let before = world.counts();
+        exchange(&world.vfs).await.expect("exchange");
+        assert_eq!(world.counts().of(Op::Copy) - before.of(Op::Copy), 3, "{sides:?}");
+        let expected = sides.map(|side| (swapped(side), side.to_owned()));
+        assert_eq!(objects(&*world.store).await, expected.into());
+    }
+    for changed in ["one", "other"] {
+        let world = World::new();
+        for name in ["one", "other"] {
+            world.put(name, name).await;
+        }
+        assert_eq!(names(&world.vfs, "").await, ["one", "other"]);
+        world.put(changed, "theirs").await;
+        let before = objects(&*world.store).await;
+        let refused = exchange(&world.vfs).await.expect_err("another version");
+        assert_eq!(refused.errno(), rustix::io::Errno::STALE);
+        assert_eq!(objects(&*world.store).await, before);
+    }
+}
