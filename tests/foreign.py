@@ -9,19 +9,41 @@ import hashlib
 import json
 import os
 import sys
+import zlib
 
 import boto3
 import botocore.exceptions
 from botocore.config import Config
 
-client = boto3.client(
-    "s3",
-    endpoint_url=os.environ["FOREIGN_ENDPOINT"],
-    region_name="us-east-1",
-    config=Config(
-        s3={"addressing_style": "path"}, proxies={}, retries={"max_attempts": 2}, max_pool_connections=8
-    ),
-)
+
+def connect(**settings):
+    return boto3.client(
+        "s3",
+        endpoint_url=os.environ["FOREIGN_ENDPOINT"],
+        region_name="us-east-1",
+        config=Config(
+            s3={"addressing_style": "path"},
+            proxies={},
+            retries={"max_attempts": 2},
+            max_pool_connections=8,
+            **settings,
+        ),
+    )
+
+
+client = connect()
+
+
+def crc32c(body):
+    total = 0xFFFFFFFF
+    for byte in body:
+        total ^= byte
+        for _ in range(8):
+            total = (total >> 1) ^ (0x82F63B78 if total & 1 else 0)
+    return total ^ 0xFFFFFFFF
+
+
+CHECKSUMS = {"CRC32": zlib.crc32, "CRC32C": crc32c}
 
 
 def digest(bucket, key):
@@ -57,6 +79,16 @@ def do_put(r):
 def do_put_expiring(r):
     body = base64.b64decode(r["body"])
     client.put_object(Bucket=r["bucket"], Key=r["key"], Body=body, Expires=r["expires"])
+
+
+def do_put_checked(r):
+    """With one checksum beside it, or with none."""
+    body, name = base64.b64decode(r["body"]), r["checksum"]
+    sums = {}
+    if name in CHECKSUMS:
+        sums[f"Checksum{name}"] = base64.b64encode(CHECKSUMS[name](body).to_bytes(4, "big")).decode()
+    plain = connect(request_checksum_calculation="when_required")
+    plain.put_object(Bucket=r["bucket"], Key=r["key"], Body=body, **sums)
 
 
 def do_tag(r):

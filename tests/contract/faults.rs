@@ -127,6 +127,7 @@ async fn a_resumed_whole_read_is_checked() {
 }
 
 /// The answers that are no answers.
+/// SEMANTICS: "Every answer is checked for its range, length and version."
 #[tokio::test]
 async fn a_wrong_answer_is_never_data() {
     for (fault, range) in [

@@ -2,16 +2,17 @@
 
 use crate::load::close;
 use crate::results;
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 use rustix::process::{Signal, kill_process};
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{IoSlice, Write};
 use std::time::{Duration, Instant};
+use tarn_tests::mapping::Mapping;
 use tarn_tests::proxy::Proxy;
-use tarn_tests::subject::Subject;
+use tarn_tests::subject::{Mode, Subject};
 use tarn_tests::suite::{Behaviour, On};
 use tarn_tests::wait::eventually;
-use tarn_tests::{behaviours, data};
+use tarn_tests::{behaviours, data, run};
 
 pub(crate) const TARN: &[Behaviour] = behaviours!(
     On::Tarn,
@@ -20,6 +21,8 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads,
     a_close_that_waits_for_the_bucket_fails_during_an_outage_and_loses_nothing,
     an_outage_makes_nothing_look_removed_or_empty,
+    what_asks_for_safety_unseen_reaches_the_disk_only,
+    syncfs_and_sync_file_range_say_nothing_about_the_bucket,
 );
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -54,6 +57,8 @@ fn write(subject: &Subject<'_>, name: &str, body: &[u8]) -> std::io::Result<()> 
     close(file)
 }
 
+/// SEMANTICS: "With `--commit=async` it answers when the local journal has it, and the upload runs at once in
+/// the background, in order for each key."
 fn files_closed_during_an_outage_arrive_after_it(subject: &Subject<'_>) {
     let started = Instant::now();
     through(subject, ("async", "1h"), |proxy, plan| {
@@ -82,6 +87,8 @@ fn files_closed_during_an_outage_arrive_after_it(subject: &Subject<'_>) {
     results::record("server away, then back", subject.mode(), "async", (1, 9), started.elapsed());
 }
 
+/// SEMANTICS: "That survives a killed process; after a loss of power the file is uploaded if it still has its
+/// checksum, else left and named in the log."
 fn files_closed_during_an_outage_arrive_though_the_worker_is_killed(subject: &Subject<'_>) {
     let started = Instant::now();
     through(subject, ("async", "1h"), |proxy, plan| {
@@ -170,5 +177,53 @@ fn an_outage_makes_nothing_look_removed_or_empty(subject: &Subject<'_>) {
         }
         assert_eq!(fs::metadata(subject.path("unknown")).unwrap_err().kind(), std::io::ErrorKind::NotFound);
         mount.unmount().unwrap();
+    });
+}
+
+/// Runs `work` on a new file while the server is away, which must not notice. Then only fsync brings the bytes there.
+fn without_the_bucket(subject: &Subject<'_>, work: impl Fn(&File)) {
+    through(subject, ("close", "1h"), |proxy, plan| {
+        let mount = plan.mount().unwrap();
+        know_that_nothing_is_there(subject);
+        let mut file =
+            File::options().read(true).write(true).create_new(true).open(subject.path("f")).unwrap();
+        proxy.cut(true);
+        file.write_all(b"bytes").unwrap();
+        work(&file);
+        file.sync_all().unwrap_err();
+        proxy.cut(false);
+        file.sync_all().unwrap();
+        assert_eq!(subject.bucket().get("f").unwrap(), b"bytes");
+        drop(file);
+        mount.unmount().unwrap();
+    });
+}
+
+/// SEMANTICS: "On a file that passes through, `msync(MS_SYNC)` and one write that asks for it by itself
+/// (`RWF_DSYNC`, `RWF_SYNC` of `pwritev2`) reach the local disk only; `fsync` afterwards brings it to the
+/// bucket."
+fn what_asks_for_safety_unseen_reaches_the_disk_only(subject: &Subject<'_>) {
+    if subject.mode() != Mode::Passthrough {
+        return;
+    }
+    without_the_bucket(subject, |file| {
+        for flags in [ReadWriteFlags::DSYNC, ReadWriteFlags::SYNC] {
+            assert_eq!(pwritev2(file, &[IoSlice::new(b"byte")], 0, flags), Ok(4));
+        }
+        let mut mapping = Mapping::shared(file, 5).unwrap();
+        mapping.write(4, b"s");
+        mapping.sync().unwrap();
+    });
+}
+
+/// SEMANTICS: "`sync_file_range` and `syncfs` say nothing about the bucket."
+fn syncfs_and_sync_file_range_say_nothing_about_the_bucket(subject: &Subject<'_>) {
+    const SCRIPT: &str = "import ctypes, os, sys
+file, zero = os.open(sys.argv[1], os.O_RDONLY), ctypes.c_int64(0)
+sys.exit(ctypes.CDLL(None).sync_file_range(file, zero, zero, 7))";
+    without_the_bucket(subject, |file| {
+        rustix::fs::syncfs(file).unwrap();
+        let mut python = run::command("python3");
+        run::must(python.args(["-c", SCRIPT]).arg(subject.path("f")), PATIENCE).unwrap();
     });
 }

@@ -69,6 +69,7 @@ fn set_modified(subject: &Subject<'_>, name: &str, time: SystemTime) {
     file.set_times(FileTimes::new().set_modified(time).set_accessed(time)).unwrap();
 }
 
+/// SEMANTICS: "Times are kept in nanoseconds, also before 1970."
 fn a_set_modification_time_survives_a_remount(subject: &Subject<'_>) {
     let times = [
         ("seconds", SystemTime::UNIX_EPOCH + Duration::from_secs(1_234_567_890)),

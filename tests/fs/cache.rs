@@ -2,6 +2,7 @@
 //! mount asks of the server.
 
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -27,6 +28,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     a_full_cache_disk_writes_or_says_so,
     the_cache_keeps_its_budget,
     reading_a_listed_small_file_is_one_request,
+    tags_are_asked_for_where_an_object_had_some,
     an_outage_is_an_error_and_passes,
 );
 
@@ -244,6 +246,36 @@ fn reading_a_listed_small_file_is_one_request(subject: &Subject<'_>) {
     let requests = proxy.take_requests();
     assert_eq!(requests.len(), 1, "one GET and nothing else: {requests:?}");
     assert_eq!(requests.iter().filter(is_data).count(), 1, "{requests:?}");
+    mount.unmount().unwrap();
+    subject.mount_again().unwrap();
+}
+
+/// SEMANTICS: "Tags are read once more when an object that had some is made anew (`s3:GetObjectTagging`);
+/// those that were set since tarn last looked at an object without any are lost then."
+fn tags_are_asked_for_where_an_object_had_some(subject: &Subject<'_>) {
+    let tags = BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
+    for name in ["tagged", "bare"] {
+        subject.bucket().put(name, b"theirs").unwrap();
+    }
+    subject.bucket().tag("tagged", &tags).unwrap();
+    let (proxy, plan, mount) = through_proxy(subject);
+    mount.unmount().unwrap();
+    // What has been looked at once is believed from then on.
+    let mount = plan.with(&["--attr-ttl", "1h"]).mount().unwrap();
+    for name in ["tagged", "bare"] {
+        assert_eq!(fs::read(subject.path(name)).unwrap(), b"theirs");
+    }
+    subject.bucket().tag("bare", &tags).unwrap();
+    proxy.take_requests();
+    for name in ["tagged", "bare"] {
+        File::options().write(true).open(subject.path(name)).unwrap().write_all_at(b"ours", 0).unwrap();
+        assert_eq!(subject.bucket().get(name).unwrap(), b"oursrs");
+    }
+    let mut asked = proxy.take_requests();
+    asked.retain(|request| request.contains("?tagging"));
+    assert!(asked.len() == 1 && asked[0].contains("/tagged?"), "{asked:?}");
+    assert_eq!(subject.bucket().tags("tagged").unwrap(), tags);
+    assert_eq!(subject.bucket().tags("bare").unwrap(), BTreeMap::new(), "nobody had looked");
     mount.unmount().unwrap();
     subject.mount_again().unwrap();
 }

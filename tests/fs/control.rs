@@ -20,6 +20,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     a_conflict_stands_in_the_status,
     local_copies_are_warmed_counted_and_dropped,
     a_flipped_bit_in_the_cache_is_found_and_healed,
+    what_is_passed_through_is_not_compared_again,
     the_log_level_changes,
     the_server_is_tried_out_at_the_first_mount,
     a_disk_with_too_little_room_is_named,
@@ -59,6 +60,7 @@ fn status_says_what_a_mount_is_and_what_it_did(subject: &Subject<'_>) {
     assert!(text.contains("everything is in the bucket") && text.contains("conflicts   none"), "{text}");
 }
 
+/// SEMANTICS: "`tarn status` and `tarn flush` show and end what waits."
 fn flush_puts_an_open_file_into_the_bucket(subject: &Subject<'_>) {
     // Asked from within this process: a command would close its copy of the open file, and a close commits.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -143,6 +145,8 @@ fn data_file(dir: &Path) -> PathBuf {
     found.into_iter().max().unwrap().1
 }
 
+/// SEMANTICS: "Blocks on the local disk have a CRC64NVME, which is compared before their first use after a
+/// reboot, and whenever `tarn cache verify` asks for it."
 fn a_flipped_bit_in_the_cache_is_found_and_healed(subject: &Subject<'_>) {
     let bytes = data::bytes(3, 1 << 20);
     subject.bucket().put("f", &bytes).unwrap();
@@ -153,6 +157,28 @@ fn a_flipped_bit_in_the_cache_is_found_and_healed(subject: &Subject<'_>) {
     assert!(said.contains("1 damaged blocks were dropped"), "{said}");
     assert_eq!(status(subject)["cache"]["bad_blocks"], 1);
     assert!(fs::read(subject.path("f")).unwrap() == bytes);
+}
+
+/// SEMANTICS: "What the kernel reads by itself from a local copy (passthrough) is not compared again: there
+/// the local disk is trusted, as for any local file."
+fn what_is_passed_through_is_not_compared_again(subject: &Subject<'_>) {
+    if subject.mode() != Mode::Passthrough {
+        return;
+    }
+    let mut bytes = data::bytes(4, 1 << 20);
+    subject.bucket().put("f", &bytes).unwrap();
+    must(&["cache", "warm"], subject.root());
+    bytes[300_000] ^= 1;
+    let file = OpenOptions::new().write(true).open(data_file(&subject.plan().cache)).unwrap();
+    file.write_all_at(&bytes[300_000..=300_000], 300_000).unwrap();
+    assert!(fs::read(subject.path("f")).unwrap() == bytes, "the local disk is trusted");
+    bytes[300_000] ^= 1;
+    // Once nobody has the file open any more.
+    tarn_tests::wait::eventually(CHANGE_LIMIT, "the bit is found", || {
+        must(&["cache", "verify"], subject.root());
+        Ok((fs::read(subject.path("f"))? == bytes).then_some(()))
+    })
+    .unwrap();
 }
 
 fn the_log_level_changes(subject: &Subject<'_>) {

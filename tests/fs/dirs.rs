@@ -209,6 +209,8 @@ fn a_removed_file_is_gone(subject: &Subject<'_>) {
     assert!(names(subject.root()).is_empty());
 }
 
+/// SEMANTICS: "A file that is removed or replaced here stays readable and writable through its open handles;
+/// what is written to it then goes nowhere, as POSIX has it."
 fn data_of_a_removed_open_file_stays_readable_and_writable(subject: &Subject<'_>) {
     let bytes = data::bytes(1, 1_500_000);
     fs::write(subject.path("f"), &bytes).unwrap();
@@ -227,6 +229,8 @@ fn data_of_a_removed_open_file_stays_readable_and_writable(subject: &Subject<'_>
     assert!(names(subject.root()).is_empty());
 }
 
+/// SEMANTICS: "A file that is removed or replaced here stays readable and writable through its open handles;
+/// what is written to it then goes nowhere, as POSIX has it."
 fn a_new_file_takes_the_name_of_a_removed_open_one(subject: &Subject<'_>) {
     fs::write(subject.path("f"), b"old").unwrap();
     let old = OpenOptions::new().read(true).write(true).open(subject.path("f")).unwrap();

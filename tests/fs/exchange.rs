@@ -29,6 +29,7 @@ fn exchange(subject: &Subject<'_>, one: &str, other: &str) -> Result<(), Errno> 
     renameat_with(CWD, subject.path(one), CWD, subject.path(other), RenameFlags::EXCHANGE)
 }
 
+/// SEMANTICS: "RENAME_EXCHANGE works on files, links and directories, also on one of each."
 fn two_files_swap_content_and_attributes(subject: &Subject<'_>) {
     for size in [0, 1000, 9 << 20] {
         let (one, other) = (data::bytes(1, size), data::bytes(2, 5000));
@@ -76,6 +77,7 @@ fn a_reader_keeps_its_file_through_an_exchange(subject: &Subject<'_>) {
     assert!(read_one == one && read_other == other);
 }
 
+/// SEMANTICS: "RENAME_EXCHANGE works on files, links and directories, also on one of each."
 fn links_swap(subject: &Subject<'_>) {
     std::os::unix::fs::symlink("target", subject.path("link")).unwrap();
     fs::write(subject.path("file"), b"file").unwrap();
@@ -84,6 +86,7 @@ fn links_swap(subject: &Subject<'_>) {
     assert_eq!(fs::read_link(subject.path("file")).unwrap().to_str(), Some("target"));
 }
 
+/// SEMANTICS: "RENAME_EXCHANGE works on files, links and directories, also on one of each."
 fn two_directories_swap_their_entries(subject: &Subject<'_>) {
     fs::create_dir_all(subject.path("a/deep")).unwrap();
     fs::create_dir_all(subject.path("parent/b")).unwrap();
@@ -104,6 +107,7 @@ fn two_directories_swap_their_entries(subject: &Subject<'_>) {
     }
 }
 
+/// SEMANTICS: "RENAME_EXCHANGE works on files, links and directories, also on one of each."
 fn a_file_and_a_directory_swap(subject: &Subject<'_>) {
     fs::create_dir(subject.path("x")).unwrap();
     fs::write(subject.path("x/inside"), b"inside").unwrap();

@@ -5,9 +5,10 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
 use tarn_tests::mapping::Mapping;
+use tarn_tests::mount::CHANGE_LIMIT;
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
-use tarn_tests::{behaviours, data};
+use tarn_tests::{behaviours, data, run};
 
 pub(crate) const ALL: &[Behaviour] = behaviours!(
     On::EveryFileSystem,
@@ -23,6 +24,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     many_threads_write_disjoint_parts_of_one_file,
     fsync_before_close_and_more_writes_after_it,
     a_hundred_handles_on_one_file,
+    a_running_program_is_not_opened_for_writing,
 );
 
 fn a_duplicate_handle_writes_on_after_the_first_is_closed(subject: &Subject<'_>) {
@@ -209,4 +211,16 @@ fn a_hundred_handles_on_one_file(subject: &Subject<'_>) {
     }
     drop(handles);
     assert_eq!(fs::read(subject.path("f")).unwrap(), [b'x'; 100]);
+}
+
+/// SEMANTICS: "A program that runs cannot be opened for writing (ETXTBSY)."
+fn a_running_program_is_not_opened_for_writing(subject: &Subject<'_>) {
+    let path = subject.path("cat");
+    run::must(run::command("cp").arg("/bin/cat").arg(&path), CHANGE_LIMIT).unwrap();
+    let mut child = Command::new(&path).stdin(Stdio::piped()).spawn().unwrap();
+    let error = OpenOptions::new().write(true).open(&path).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::TXTBSY.raw_os_error()));
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    OpenOptions::new().write(true).open(&path).unwrap();
 }

@@ -130,6 +130,8 @@ fn two(subject: &Subject<'_>) -> (Other, Other) {
     (Other::start(subject, "f"), Other::start(subject, "f"))
 }
 
+/// SEMANTICS: "`flock`, `fcntl` record locks and open file description locks are the kernel's own: they hold
+/// between all processes of a node, end with the process, and a waiting one can be interrupted."
 fn a_lock_keeps_other_processes_out_until_it_is_released(subject: &Subject<'_>) {
     for family in FAMILIES {
         let (mut one, mut other) = two(subject);
@@ -159,6 +161,8 @@ fn ranges_lock_apart_from_each_other(subject: &Subject<'_>) {
     }
 }
 
+/// SEMANTICS: "`flock`, `fcntl` record locks and open file description locks are the kernel's own: they hold
+/// between all processes of a node, end with the process, and a waiting one can be interrupted."
 fn a_killed_process_loses_its_locks(subject: &Subject<'_>) {
     for family in FAMILIES {
         let (mut one, mut other) = two(subject);
@@ -180,6 +184,8 @@ fn who_waits_for_a_lock_gets_it_when_it_is_free(subject: &Subject<'_>) {
     }
 }
 
+/// SEMANTICS: "`flock`, `fcntl` record locks and open file description locks are the kernel's own: they hold
+/// between all processes of a node, end with the process, and a waiting one can be interrupted."
 fn a_signal_interrupts_who_waits_for_a_lock(subject: &Subject<'_>) {
     for family in FAMILIES {
         let (mut one, mut other) = two(subject);

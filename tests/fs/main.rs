@@ -11,6 +11,7 @@ mod ends;
 mod exchange;
 mod foreign;
 mod handles;
+mod limits;
 mod locks;
 mod names;
 mod nodes;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
             exchange::TARN,
             foreign::ALL,
             handles::ALL,
+            limits::TARN,
             locks::ALL,
             names::ALL,
             names::TARN,

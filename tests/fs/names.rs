@@ -77,6 +77,7 @@ fn unusual_names_are_kept(subject: &Subject<'_>) {
     assert_eq!(fs::read_dir(subject.root()).unwrap().count(), 0);
 }
 
+/// SEMANTICS: "A name over 255 bytes, or a path whose key is over 1,024 bytes, is ENAMETOOLONG at once."
 fn a_name_of_255_bytes_is_the_longest(subject: &Subject<'_>) {
     let (longest, longer) = ("x".repeat(255), "x".repeat(256));
     fs::write(subject.path(&longest), b"long").unwrap();
@@ -112,6 +113,10 @@ fn a_name_that_is_not_utf8_is_an_encoded_key(subject: &Subject<'_>) {
     fs::remove_file(&path).unwrap();
 }
 
+/// SEMANTICS: "making a name over 255 bytes, or looking for one that is not there; a key over 1,024 bytes,
+/// the mount's prefix included; a component that is too long for the server | ENAMETOOLONG"
+/// SEMANTICS: "a key that the server does not take: MinIO takes no empty, `.` or `..` component and no NUL |
+/// EINVAL"
 fn names_that_the_server_refuses_are_refused_at_once(subject: &Subject<'_>) {
     fs::write(subject.path("f"), b"f").unwrap();
     let refused = |result: std::io::Result<()>, expected: Errno, name: &OsStr| {
@@ -161,6 +166,7 @@ fn on_a_server_of_any_key(
     runtime.block_on(server.stop());
 }
 
+/// SEMANTICS: "`%=name` is read, written, renamed and removed like any file."
 fn an_object_beside_a_directory_has_a_mark(subject: &Subject<'_>) {
     on_a_server_of_any_key(subject, |mounted, bucket| {
         bucket.put("a", b"object").unwrap();
@@ -216,6 +222,10 @@ fn a_tree_of_odd_keys_is_written_renamed_and_removed(subject: &Subject<'_>) {
     });
 }
 
+/// SEMANTICS: "making a name over 255 bytes, or looking for one that is not there; a key over 1,024 bytes,
+/// the mount's prefix included; a component that is too long for the server | ENAMETOOLONG"
+/// SEMANTICS: "A component of 256 to 1,024 bytes that another client made is read, written, renamed and
+/// removed like any other."
 fn a_component_over_255_bytes_is_reached_and_not_made(subject: &Subject<'_>) {
     on_a_server_of_any_key(subject, |mounted, bucket| {
         let (file, directory, other) = ("f".repeat(600), "d".repeat(300), "o".repeat(256));
@@ -263,6 +273,12 @@ fn the_bytes_of_a_marker_are_a_file_in_its_directory(subject: &Subject<'_>) {
     assert_eq!(fs::metadata(subject.path("d")).unwrap().mode() & 0o7777, 0o750);
 }
 
+/// SEMANTICS: "What cannot be shown is left out, counted, and logged once for each directory; it hides
+/// nothing else, and a directory that holds such a key is not empty."
+/// SEMANTICS: "It is: a key that is not UTF-8 or longer than 1,024 bytes, since it cannot be asked for; and a
+/// component whose file name would be over 1,024 bytes once it is encoded, which is more than the kernel
+/// takes."
+/// SEMANTICS: "A directory with keys that cannot be asked for is not renamed (EPERM)."
 fn a_hostile_listing_hides_nothing(subject: &Subject<'_>) {
     let keys = vec![
         "zz-first",
@@ -285,6 +301,9 @@ fn a_hostile_listing_hides_nothing(subject: &Subject<'_>) {
         "latin/",
         "latin/ok",
         "sibling",
+        // A key that is too long to be asked for, and one whose name would be.
+        "k".repeat(1025).leak(),
+        "%00".repeat(400).leak(),
     ];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     for page in [0, 1, 3] {
@@ -351,6 +370,8 @@ fn check_hostile(root: &Path) {
     for (path, body) in files {
         assert_eq!(fs::read_to_string(root.join(path)).unwrap(), body, "{path:?} after the listing");
     }
+    let stays = fs::rename(root.join("latin"), root.join("moved")).unwrap_err();
+    assert_eq!(stays.raw_os_error(), Some(Errno::PERM.raw_os_error()), "it holds a key that is not UTF-8");
 }
 
 fn names(subject: &Subject<'_>, directory: &str) -> Vec<String> {
@@ -365,6 +386,9 @@ fn names_in(directory: &Path) -> Vec<String> {
     names
 }
 
+/// SEMANTICS: "making a name over 255 bytes, or looking for one that is not there; a key over 1,024 bytes,
+/// the mount's prefix included; a component that is too long for the server | ENAMETOOLONG"
+/// SEMANTICS: "A name over 255 bytes, or a path whose key is over 1,024 bytes, is ENAMETOOLONG at once."
 fn a_path_over_the_key_limit_is_refused(subject: &Subject<'_>) {
     let deep = ["d".repeat(240), "e".repeat(240), "f".repeat(240), "g".repeat(240)].join("/");
     fs::create_dir_all(subject.path(&deep)).unwrap();
@@ -373,6 +397,7 @@ fn a_path_over_the_key_limit_is_refused(subject: &Subject<'_>) {
     assert_eq!(error.raw_os_error(), Some(Errno::NAMETOOLONG.raw_os_error()));
 }
 
+/// SEMANTICS: "A key is cut at its slashes, and each component is a file name of the same text."
 fn unusual_names_are_the_same_keys(subject: &Subject<'_>) {
     for name in UNUSUAL {
         fs::write(subject.path(name), name).unwrap();

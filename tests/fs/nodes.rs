@@ -1,5 +1,6 @@
 //! What two mounts of a bucket promise each other, each with a cache of its own as on two nodes.
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -14,6 +15,7 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     only_one_node_makes_a_directory,
     only_one_node_makes_a_link,
     a_lock_file_goes_from_node_to_node,
+    a_lock_holds_on_one_node,
 );
 
 /// The same bucket, mounted as another node would.
@@ -25,6 +27,8 @@ fn elsewhere(subject: &Subject<'_>) -> Mount {
     plan.mount().unwrap()
 }
 
+/// SEMANTICS: "`open(O_CREAT|O_EXCL)`, `mkdir`, `mknod` and `symlink` put the object on the condition that
+/// the key is free, before they return: of all nodes one succeeds, the others get EEXIST."
 fn only_one_node_makes_a_file_exclusively(subject: &Subject<'_>) {
     let other = elsewhere(subject);
     // The other node has looked before, and remembers that there is nothing.
@@ -39,6 +43,8 @@ fn only_one_node_makes_a_file_exclusively(subject: &Subject<'_>) {
     assert_eq!(fs::read(subject.path("lock")).unwrap(), b"winner");
 }
 
+/// SEMANTICS: "Lock files made with `link(2)` do not work; those made with `open(O_EXCL)`, `mkdir` or
+/// `symlink` do, across nodes."
 fn only_one_node_makes_a_directory(subject: &Subject<'_>) {
     let other = elsewhere(subject);
     fs::metadata(subject.path("lock")).unwrap_err();
@@ -49,6 +55,8 @@ fn only_one_node_makes_a_directory(subject: &Subject<'_>) {
     subject.remount().unwrap();
 }
 
+/// SEMANTICS: "Lock files made with `link(2)` do not work; those made with `open(O_EXCL)`, `mkdir` or
+/// `symlink` do, across nodes."
 fn only_one_node_makes_a_link(subject: &Subject<'_>) {
     let other = elsewhere(subject);
     fs::metadata(subject.path("lock")).unwrap_err();
@@ -60,6 +68,8 @@ fn only_one_node_makes_a_link(subject: &Subject<'_>) {
     assert_eq!(fs::read_link(subject.path("lock")).unwrap().to_str(), Some("winner"));
 }
 
+/// SEMANTICS: "Lock files made with `link(2)` do not work; those made with `open(O_EXCL)`, `mkdir` or
+/// `symlink` do, across nodes."
 fn a_lock_file_goes_from_node_to_node(subject: &Subject<'_>) {
     let other = elsewhere(subject);
     for _ in 0..3 {
@@ -69,5 +79,19 @@ fn a_lock_file_goes_from_node_to_node(subject: &Subject<'_>) {
         drop(File::create_new(other.dir().join("lock")).unwrap());
         fs::remove_file(other.dir().join("lock")).unwrap();
     }
+    other.unmount().unwrap();
+}
+
+/// SEMANTICS: "Other nodes do not see them."
+fn a_lock_holds_on_one_node(subject: &Subject<'_>) {
+    fs::write(subject.path("f"), b"guarded").unwrap();
+    let other = elsewhere(subject);
+    let here = File::open(subject.path("f")).unwrap();
+    let (beside, there) =
+        (File::open(subject.path("f")).unwrap(), File::open(other.dir().join("f")).unwrap());
+    flock(&here, FlockOperation::NonBlockingLockExclusive).unwrap();
+    assert_eq!(flock(&beside, FlockOperation::NonBlockingLockExclusive), Err(Errno::WOULDBLOCK));
+    flock(&there, FlockOperation::NonBlockingLockExclusive).unwrap();
+    drop(there);
     other.unmount().unwrap();
 }

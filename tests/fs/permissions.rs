@@ -10,8 +10,11 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::process::{Command, Output};
 use tarn_tests::behaviours;
+use tarn_tests::mapping::Mapping;
+use tarn_tests::mount::CHANGE_LIMIT;
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
+use tarn_tests::wait::eventually;
 
 pub(crate) const ALL: &[Behaviour] = behaviours!(
     On::EveryFileSystem,
@@ -24,6 +27,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     a_set_gid_directory_hands_on_its_group,
     in_a_sticky_directory_only_the_owner_removes,
     the_umask_counts,
+    a_supplementary_group_counts,
     times_before_1970_are_kept,
     a_change_of_mode_moves_ctime_alone,
     a_directory_moves_with_its_entries,
@@ -44,10 +48,12 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     tags_and_metadata_of_others_survive_changes_of_attributes,
     tags_and_expiry_survive_changes_of_content,
     fixed_attributes_are_shown_for_all,
+    a_renamed_directory_keeps_what_its_objects_carry,
+    what_a_write_moves_is_shown_within_the_lifetime,
 );
 
 /// Runs a command as an ordinary user, who is let in wherever others are.
-fn as_user(uid: u32, command: &str, subject: &Subject<'_>) -> Output {
+pub(crate) fn as_user(uid: u32, command: &str, subject: &Subject<'_>) -> Output {
     let id = uid.to_string();
     Command::new("setpriv")
         .args(["--reuid", &id, "--regid", &id, "--clear-groups", "--", "sh", "-c", command])
@@ -57,7 +63,7 @@ fn as_user(uid: u32, command: &str, subject: &Subject<'_>) -> Output {
 }
 
 /// Opens the way into the folder for everybody.
-fn let_in(subject: &Subject<'_>) {
+pub(crate) fn let_in(subject: &Subject<'_>) {
     let home = subject.root().parent().unwrap();
     fs::set_permissions(home, Permissions::from_mode(0o755)).unwrap();
 }
@@ -112,6 +118,7 @@ fn special_files_survive_a_remount(subject: &Subject<'_>) {
     fs::remove_file(subject.path("moved")).unwrap();
 }
 
+/// SEMANTICS: "Pipes and sockets connect programs of one machine."
 fn a_pipe_carries_bytes(subject: &Subject<'_>) {
     let pipe = subject.path("pipe");
     mknodat(CWD, &pipe, FileType::Fifo, Mode::from_raw_mode(0o600), 0).unwrap();
@@ -122,6 +129,7 @@ fn a_pipe_carries_bytes(subject: &Subject<'_>) {
     });
 }
 
+/// SEMANTICS: "Pipes and sockets connect programs of one machine."
 fn a_socket_is_connected_to_by_its_name(subject: &Subject<'_>) {
     let listener = std::os::unix::net::UnixListener::bind(subject.path("s")).unwrap();
     let _client = std::os::unix::net::UnixStream::connect(subject.path("s")).unwrap();
@@ -151,6 +159,7 @@ fn a_change_of_owner_clears_the_set_id_bits(subject: &Subject<'_>) {
     assert_eq!(mode(subject, "f"), 0o755);
 }
 
+/// SEMANTICS: "New files and directories take the group of a set-gid directory."
 fn a_set_gid_directory_hands_on_its_group(subject: &Subject<'_>) {
     fs::create_dir(subject.path("d")).unwrap();
     chown(subject.path("d"), None, Some(77)).unwrap();
@@ -186,6 +195,20 @@ fn the_umask_counts(subject: &Subject<'_>) {
     assert_eq!(["all/f", "all/d", "all/p"].map(|name| mode(subject, name)), [0o640, 0o740, 0o640]);
 }
 
+/// SEMANTICS: "The kernel checks them by the modes and lists shown here, supplementary groups included."
+fn a_supplementary_group_counts(subject: &Subject<'_>) {
+    let_in(subject);
+    fs::write(subject.path("f"), b"f").unwrap();
+    chown(subject.path("f"), None, Some(77)).unwrap();
+    set_mode(subject, "f", 0o640);
+    for (groups, reads) in [("--groups=77", true), ("--clear-groups", false)] {
+        let mut user = Command::new("setpriv");
+        user.args(["--reuid=1", "--regid=1", groups, "--", "cat"]).arg(subject.path("f"));
+        assert_eq!(user.output().unwrap().status.success(), reads, "{groups}");
+    }
+}
+
+/// SEMANTICS: "Times are kept in nanoseconds, also before 1970."
 fn times_before_1970_are_kept(subject: &Subject<'_>) {
     fs::write(subject.path("f"), b"f").unwrap();
     let touched = Command::new("touch").args(["-d", "@-1.25"]).arg(subject.path("f")).status().unwrap();
@@ -230,6 +253,8 @@ fn a_change_of_mode_moves_ctime_alone(subject: &Subject<'_>) {
     }
 }
 
+/// SEMANTICS: "A directory's mtime and ctime move with its entries; on this mount they are shown at once, in
+/// the bucket they are kept with the next change of the directory itself."
 fn a_directory_moves_with_its_entries(subject: &Subject<'_>) {
     fs::create_dir(subject.path("d")).unwrap();
     let steps: [fn(&Subject<'_>); 5] = [
@@ -350,6 +375,9 @@ const LIST: [u8; 44] = [
 const ACCESS: &str = "system.posix_acl_access";
 const DEFAULT: &str = "system.posix_acl_default";
 
+/// SEMANTICS: "The kernel checks them by the modes and lists shown here, supplementary groups included."
+/// SEMANTICS: "Access control lists are enforced by the kernel, follow chmod, and a default list is handed on
+/// in place of the umask."
 fn access_control_lists_are_enforced_and_kept(subject: &Subject<'_>) {
     fs::write(subject.path("f"), b"secret").unwrap();
     setxattr(subject.path("f"), ACCESS, &LIST, XattrFlags::empty()).unwrap();
@@ -368,6 +396,8 @@ fn access_control_lists_are_enforced_and_kept(subject: &Subject<'_>) {
     assert_eq!(xattr(subject, "f", ACCESS), Err(Errno::NODATA));
 }
 
+/// SEMANTICS: "Access control lists are enforced by the kernel, follow chmod, and a default list is handed on
+/// in place of the umask."
 fn a_default_list_is_handed_on(subject: &Subject<'_>) {
     fs::create_dir(subject.path("d")).unwrap();
     setxattr(subject.path("d"), DEFAULT, &LIST, XattrFlags::empty()).unwrap();
@@ -399,6 +429,8 @@ fn the_attributes_of_s3fs_are_shown(subject: &Subject<'_>) {
     assert_eq!(xattr(subject, "f", "user.a").unwrap(), b"hello");
 }
 
+/// SEMANTICS: "S3 keeps 2 KiB of user metadata: an attribute that does not fit is refused with ENOSPC and
+/// nothing is changed."
 fn an_attribute_that_does_not_fit_is_refused(subject: &Subject<'_>) {
     fs::write(subject.path("f"), b"f").unwrap();
     setxattr(subject.path("f"), "user.a", b"kept", XattrFlags::empty()).unwrap();
@@ -408,6 +440,8 @@ fn an_attribute_that_does_not_fit_is_refused(subject: &Subject<'_>) {
     assert_eq!(setxattr(subject.path("f"), "odd.a", b"", XattrFlags::empty()), Err(Errno::OPNOTSUPP));
 }
 
+/// SEMANTICS: "Content type, cache control, storage class, `Expires`, tags and the metadata of others stay as
+/// they are, also when the bytes change."
 fn tags_and_metadata_of_others_survive_changes_of_attributes(subject: &Subject<'_>) {
     let team = BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
     subject.bucket().put_with("f", b"f", &team).unwrap();
@@ -422,6 +456,8 @@ fn tags_and_metadata_of_others_survive_changes_of_attributes(subject: &Subject<'
     assert_eq!(metadata.get("file-permissions").map(String::as_str), Some("0100600"));
 }
 
+/// SEMANTICS: "Content type, cache control, storage class, `Expires`, tags and the metadata of others stay as
+/// they are, also when the bytes change."
 fn tags_and_expiry_survive_changes_of_content(subject: &Subject<'_>) {
     let tags = BTreeMap::from([("team".to_owned(), "blue + green/=@:".to_owned())]);
     // Large enough to be changed in parts.
@@ -453,6 +489,8 @@ fn tags_and_expiry_survive_changes_of_content(subject: &Subject<'_>) {
     }
 }
 
+/// SEMANTICS: "With `--attributes fixed` every file shows the mount's, chmod and chown to anything else
+/// answer EPERM, and what the objects carry stays as it is."
 fn fixed_attributes_are_shown_for_all(subject: &Subject<'_>) {
     fs::write(subject.path("f"), b"f").unwrap();
     set_mode(subject, "f", 0o600);
@@ -468,4 +506,46 @@ fn fixed_attributes_are_shown_for_all(subject: &Subject<'_>) {
     mount.unmount().unwrap();
     subject.mount_again().unwrap();
     assert_eq!(mode(subject, "f"), 0o600);
+}
+
+/// SEMANTICS: "A renamed directory is copied by the server, which keeps all of that; MinIO alone leaves
+/// `Expires` out."
+fn a_renamed_directory_keeps_what_its_objects_carry(subject: &Subject<'_>) {
+    let team = BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
+    subject.bucket().put_with("d/f", b"f", &team).unwrap();
+    subject.bucket().put_expiring("d/g", b"g", "Wed, 21 Oct 2037 07:28:00 GMT").unwrap();
+    for key in ["d/f", "d/g"] {
+        subject.bucket().tag(key, &team).unwrap();
+    }
+    let before = subject.bucket().head("d/f").unwrap();
+    fs::rename(subject.path("d"), subject.path("e")).unwrap();
+    let after = subject.bucket().head("e/f").unwrap();
+    assert_eq!((after.content_type, after.metadata), (before.content_type, before.metadata));
+    for key in ["e/f", "e/g"] {
+        assert_eq!(subject.bucket().tags(key).unwrap(), team, "{key}");
+    }
+    assert_eq!(subject.bucket().head("e/g").unwrap().expires, "", "MinIO leaves it out");
+}
+
+/// SEMANTICS: "The times that a write to a mapping moves, and the set-id bits that a write takes away, are
+/// shown so when the lifetime of the attributes (`--attr-ttl`) is over."
+fn what_a_write_moves_is_shown_within_the_lifetime(subject: &Subject<'_>) {
+    let_in(subject);
+    fs::write(subject.path("f"), [b'.'; 4096]).unwrap();
+    let touched = Command::new("touch").args(["-d", "@1000000000"]).arg(subject.path("f")).status().unwrap();
+    assert!(touched.success());
+    let before = times(subject, "f");
+    let file = OpenOptions::new().read(true).write(true).open(subject.path("f")).unwrap();
+    let mut mapping = Mapping::shared(&file, 4096).unwrap();
+    mapping.write(0, b"through the mapping");
+    mapping.sync().unwrap();
+    eventually(CHANGE_LIMIT, "both times have moved", || {
+        let now = times(subject, "f");
+        Ok((now.0 > before.0 && now.1 > before.1).then_some(()))
+    })
+    .unwrap();
+    set_mode(subject, "f", 0o6777);
+    assert!(as_user(1, "echo more >> f", subject).status.success());
+    eventually(CHANGE_LIMIT, "the bits are gone", || Ok((mode(subject, "f") == 0o777).then_some(())))
+        .unwrap();
 }

@@ -1,9 +1,12 @@
 //! Renaming files and directories, open or not, over others or not.
 
+use rustix::fs::{Mode, OFlags, RawDir};
 use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
 use tarn_tests::{behaviours, data};
@@ -26,6 +29,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     renaming_to_itself_does_nothing,
     rename_without_replacing_refuses_an_existing_name,
     save_as_editors_do,
+    a_rename_is_one_step_for_who_looks_on,
 );
 
 fn errno(result: io::Result<()>) -> Option<i32> {
@@ -64,6 +68,8 @@ fn rename_over_a_file_replaces_it(subject: &Subject<'_>) {
     assert!(!subject.path("old").exists());
 }
 
+/// SEMANTICS: "A file that is removed or replaced here stays readable and writable through its open handles;
+/// what is written to it then goes nowhere, as POSIX has it."
 fn rename_over_open_file_keeps_reader(subject: &Subject<'_>) {
     let old = data::bytes(1, 2_000_000);
     fs::write(subject.path("target"), &old).unwrap();
@@ -133,6 +139,7 @@ fn a_directory_with_content_moves(subject: &Subject<'_>) {
     assert!(subject.path("b/empty").is_dir());
 }
 
+/// SEMANTICS: "ENOTEMPTY: the target is a directory with entries."
 fn a_directory_moves_over_an_empty_one_only(subject: &Subject<'_>) {
     fs::create_dir_all(subject.path("a")).unwrap();
     fs::write(subject.path("a/f"), b"f").unwrap();
@@ -160,6 +167,7 @@ fn a_file_open_in_a_renamed_directory_can_be_written(subject: &Subject<'_>) {
     assert_eq!(fs::read(subject.path("b/f")).unwrap(), b"old and new");
 }
 
+/// SEMANTICS: "EINVAL: a directory does not move into itself."
 fn a_directory_cannot_move_into_itself(subject: &Subject<'_>) {
     fs::create_dir_all(subject.path("a/b")).unwrap();
     assert_eq!(errno(fs::rename(subject.path("a"), subject.path("a/c"))), is(Errno::INVAL));
@@ -167,6 +175,7 @@ fn a_directory_cannot_move_into_itself(subject: &Subject<'_>) {
     assert!(subject.path("a/b").is_dir());
 }
 
+/// SEMANTICS: "EISDIR, ENOTDIR: a file and a directory do not replace each other."
 fn files_and_directories_do_not_replace_each_other(subject: &Subject<'_>) {
     fs::create_dir(subject.path("d")).unwrap();
     fs::write(subject.path("f"), b"f").unwrap();
@@ -212,4 +221,40 @@ fn save_as_editors_do(subject: &Subject<'_>) {
         assert_eq!(fs::read_to_string(subject.path("text")).unwrap(), format!("version {version}"));
         assert_eq!(fs::read_to_string(subject.path("text~")).unwrap(), format!("version {}", version - 1));
     }
+}
+
+/// What one system call shows of a directory.
+fn seen_at_once(subject: &Subject<'_>) -> Vec<String> {
+    let dir = rustix::fs::open(subject.root(), OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap();
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut raw = RawDir::new(dir, &mut buffer);
+    let mut names = Vec::new();
+    while let Some(entry) = raw.next() {
+        names.push(entry.unwrap().file_name().to_str().unwrap().to_owned());
+        if raw.is_buffer_empty() {
+            break;
+        }
+    }
+    names.retain(|name| name != "." && name != "..");
+    names
+}
+
+/// SEMANTICS: "Other nodes see the new name before the old one goes; local processes see one step."
+fn a_rename_is_one_step_for_who_looks_on(subject: &Subject<'_>) {
+    fs::write(subject.path("one"), b"content").unwrap();
+    let done = AtomicBool::new(false);
+    let wrong = std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let looks = std::iter::from_fn(|| (!done.load(Ordering::Relaxed)).then(|| seen_at_once(subject)));
+            looks.filter(|names| names != &["one"] && names != &["other"]).collect::<Vec<_>>()
+        });
+        let renamed = (0..50).try_for_each(|_| {
+            fs::rename(subject.path("one"), subject.path("other"))?;
+            fs::rename(subject.path("other"), subject.path("one"))
+        });
+        done.store(true, Ordering::Relaxed);
+        renamed.unwrap();
+        watch.join().unwrap()
+    });
+    assert_eq!(wrong, [[""; 0]; 0], "neither both names nor none");
 }

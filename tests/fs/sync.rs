@@ -5,7 +5,7 @@ use rustix::io::Errno;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use tarn_tests::subject::Subject;
+use tarn_tests::subject::{Mode, Subject};
 use tarn_tests::suite::{Behaviour, On};
 use tarn_tests::{behaviours, data};
 
@@ -20,6 +20,7 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     On::Tarn,
     a_synchronous_write_is_in_the_bucket_when_it_returns,
     a_synchronous_write_beside_passed_through_handles_is_in_the_bucket,
+    what_is_synced_or_closed_is_in_the_bucket,
 );
 
 fn open(subject: &Subject<'_>, name: &str, flags: OFlags) -> File {
@@ -46,6 +47,7 @@ impl Aligned {
     }
 }
 
+/// SEMANTICS: "O_DIRECT is taken in both modes."
 fn direct_reads_and_writes_are_the_files_bytes(subject: &Subject<'_>) {
     let bytes = data::bytes(1, 1 << 20);
     let file = match OpenOptions::new()
@@ -108,6 +110,8 @@ fn a_synchronous_file_can_be_appended_and_mapped(subject: &Subject<'_>) {
     assert_eq!(mapped.read(0, expected.len()), expected.as_bytes());
 }
 
+/// SEMANTICS: "With O_SYNC or O_DSYNC every write does; each costs an upload of the changed parts, or of the
+/// whole file up to the size of one part."
 fn a_synchronous_write_is_in_the_bucket_when_it_returns(subject: &Subject<'_>) {
     for (name, flags) in
         [("sync", OFlags::SYNC), ("dsync", OFlags::DSYNC), ("both", OFlags::SYNC | OFlags::DIRECT)]
@@ -132,4 +136,27 @@ fn a_synchronous_write_beside_passed_through_handles_is_in_the_bucket(subject: &
     plain.write_all_at(b"later", 0).unwrap();
     drop(plain);
     assert_eq!(subject.bucket().get("f").unwrap(), b"latersync!");
+}
+
+/// SEMANTICS: "`fsync`, `fdatasync` and `close` return when the bucket has the file, and so does
+/// `msync(MS_SYNC)` of one that does not pass through."
+fn what_is_synced_or_closed_is_in_the_bucket(subject: &Subject<'_>) {
+    let file = open(subject, "f", OFlags::empty());
+    let there = |bytes: &[u8]| assert_eq!(subject.bucket().get("f").unwrap(), bytes);
+    file.write_all_at(b"1....", 0).unwrap();
+    file.sync_all().unwrap();
+    there(b"1....");
+    file.write_all_at(b"2", 1).unwrap();
+    file.sync_data().unwrap();
+    there(b"12...");
+    file.write_all_at(b"3", 2).unwrap();
+    drop(file);
+    there(b"123..");
+    if subject.mode() == Mode::Ordinary {
+        let file = open(subject, "f", OFlags::empty());
+        let mut mapping = tarn_tests::mapping::Mapping::shared(&file, 5).unwrap();
+        mapping.write(3, b"4");
+        mapping.sync().unwrap();
+        there(b"1234.");
+    }
 }

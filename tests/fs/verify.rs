@@ -13,7 +13,9 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     a_bit_flipped_in_flight_is_never_read_when_all_is_verified,
     a_bit_flipped_in_a_sequential_read_is_fetched_again,
     a_wrong_copy_is_found_when_it_is_whole,
+    a_file_of_one_piece_is_compared_when_it_is_whole,
     a_body_that_is_always_wrong_is_an_error,
+    a_small_file_is_compared_with_whichever_checksum_it_has,
 );
 
 const SIZE: usize = 40 << 20;
@@ -32,10 +34,15 @@ struct Broken {
 }
 
 impl Broken {
-    /// With a file `f` of several parts in the bucket and nothing of it in the cache.
+    /// With a file `f` of several parts in the bucket.
     fn new(subject: &Subject<'_>, options: &[&str], rules: Vec<Rule>) -> (Self, Vec<u8>) {
         let bytes = data::bytes(7, SIZE);
         fs::write(subject.path("f"), &bytes).unwrap();
+        (Self::with(subject, options, rules), bytes)
+    }
+
+    /// With what is in the bucket, and nothing of it in the cache.
+    fn with(subject: &Subject<'_>, options: &[&str], rules: Vec<Rule>) -> Self {
         subject.take_mount().unmount().unwrap();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -44,7 +51,7 @@ impl Broken {
         // Another endpoint is another bucket for the cache.
         plan.endpoint = server.endpoint();
         let mount = Some(plan.mount().unwrap());
-        (Self { server, mount, runtime }, bytes)
+        Self { server, mount, runtime }
     }
 
     fn end(mut self, subject: &Subject<'_>) {
@@ -55,6 +62,8 @@ impl Broken {
     }
 }
 
+/// SEMANTICS: "With `--verify always` nothing less than a part is fetched, so this holds for random reads
+/// too, at 8 MiB each."
 fn a_bit_flipped_in_flight_is_never_read_when_all_is_verified(subject: &Subject<'_>) {
     let (broken, bytes) = Broken::new(subject, &["--verify", "always"], flips(Kind::GetPart, [0, 2, 3, 6]));
     let file = File::open(subject.path("f")).unwrap();
@@ -69,6 +78,9 @@ fn a_bit_flipped_in_flight_is_never_read_when_all_is_verified(subject: &Subject<
     broken.end(subject);
 }
 
+/// SEMANTICS: "a larger file that was uploaded in parts of 5, 8, 10 or 16 MiB (tarn, the AWS command line,
+/// boto3, mountpoint, mc, rclone, s3fs), where whole parts are read, as any sequential reader does after its
+/// first 8 to 16 MiB: with the checksum of the part."
 fn a_bit_flipped_in_a_sequential_read_is_fetched_again(subject: &Subject<'_>) {
     let (broken, bytes) = Broken::new(subject, &[], flips(Kind::GetPart, [0, 1, 3]));
     assert!(fs::read(subject.path("f")).unwrap() == bytes);
@@ -77,6 +89,10 @@ fn a_bit_flipped_in_a_sequential_read_is_fetched_again(subject: &Subject<'_>) {
     broken.end(subject);
 }
 
+/// SEMANTICS: "Random reads of a large file, and files that went up in one piece of over 8 MiB, are not
+/// checked at once."
+/// SEMANTICS: "When all blocks of such a file are here, the copy is compared with the CRC64NVME of the
+/// object, before it is passed through to the kernel; one that is wrong is dropped and fetched again."
 fn a_wrong_copy_is_found_when_it_is_whole(subject: &Subject<'_>) {
     // The first bodies are of less than a part and carry no checksum.
     let (broken, bytes) = Broken::new(subject, &[], flips(Kind::Get, [0, 1]));
@@ -87,10 +103,48 @@ fn a_wrong_copy_is_found_when_it_is_whole(subject: &Subject<'_>) {
     broken.end(subject);
 }
 
+/// SEMANTICS: "A body that is wrong is fetched again, twice; then the read answers EIO."
 fn a_body_that_is_always_wrong_is_an_error(subject: &Subject<'_>) {
     let every = vec![Rule::every(Kind::GetPart, Fault::Flip(100_000))];
     let (broken, _) = Broken::new(subject, &["--verify", "always"], every);
-    let error = fs::read(subject.path("f")).unwrap_err();
+    let file = File::open(subject.path("f")).unwrap();
+    let error = file.read_exact_at(&mut [0; 4096], 20 << 20).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::IO.raw_os_error()));
+    let parts = broken.server.count(Kind::GetPart);
+    assert!(parts > 0 && parts.is_multiple_of(3), "it is fetched again twice: {parts}");
+    drop(file);
+    broken.end(subject);
+}
+
+/// SEMANTICS: "Random reads of a large file, and files that went up in one piece of over 8 MiB, are not
+/// checked at once."
+/// SEMANTICS: "When all blocks of such a file are here, the copy is compared with the CRC64NVME of the
+/// object, before it is passed through to the kernel; one that is wrong is dropped and fetched again."
+fn a_file_of_one_piece_is_compared_when_it_is_whole(subject: &Subject<'_>) {
+    let bytes = data::bytes(8, SIZE);
+    subject.take_mount().unmount().unwrap();
+    subject.give_mount(subject.plan().clone().with(&["--part-size", "64MiB"]).mount().unwrap());
+    fs::write(subject.path("f"), &bytes).unwrap();
+    let broken = Broken::with(subject, &[], flips(Kind::Get, [0, 1]));
+    assert!(fs::read(subject.path("f")).unwrap() != bytes, "it is not checked at once");
+    assert!(fs::read(subject.path("f")).unwrap() == bytes, "the copy was compared and fetched again");
+    broken.end(subject);
+}
+
+/// SEMANTICS: "a file of up to 8 MiB: with the object's CRC64NVME, CRC32C or CRC32, whichever it has;"
+/// SEMANTICS: "An object without any checksum is taken as it came: use TLS."
+fn a_small_file_is_compared_with_whichever_checksum_it_has(subject: &Subject<'_>) {
+    let bytes = data::bytes(9, 200_000);
+    fs::write(subject.path("CRC64NVME"), &bytes).unwrap();
+    for checksum in ["CRC32", "CRC32C", "none"] {
+        subject.bucket().put_checked(checksum, &bytes, checksum).unwrap();
+    }
+    // The first body of each is wrong.
+    let broken = Broken::with(subject, &[], flips(Kind::Get, [0, 2, 4, 6]));
+    for (index, name) in ["CRC64NVME", "CRC32C", "CRC32"].into_iter().enumerate() {
+        assert!(fs::read(subject.path(name)).unwrap() == bytes, "{name}");
+        assert_eq!(broken.server.count(Kind::Get), 2 * (index + 1), "{name} is fetched again");
+    }
+    assert!(fs::read(subject.path("none")).unwrap() != bytes, "nothing tells that it is wrong");
     broken.end(subject);
 }

@@ -170,6 +170,15 @@ impl Bucket<'_> {
         self.client.ask(&request).map(drop)
     }
 
+    /// Puts an object with this checksum beside it (`CRC32` or `CRC32C`), or with none.
+    pub fn put_checked(&self, key: &str, body: &[u8], checksum: &str) -> Result<()> {
+        let body = BASE64_STANDARD.encode(body);
+        let request = json!({
+            "op": "put_checked", "bucket": self.name, "key": key, "body": body, "checksum": checksum,
+        });
+        self.client.ask(&request).map(drop)
+    }
+
     /// Reads an object.
     pub fn get(&self, key: &str) -> Result<Vec<u8>> {
         let answer = self.client.ask(&json!({"op": "get", "bucket": self.name, "key": key}))?;

@@ -57,6 +57,8 @@ fn shell(subject: &Subject<'_>, script: &str) -> String {
     must(&mut command)
 }
 
+/// SEMANTICS: "It may be killed at any moment (Linux 6.9 or later): no system call fails; open files, locks
+/// and positions in directories stay."
 fn fio_verifies(subject: &Subject<'_>) {
     under_kills(subject, "fio --verify", |_| {
         let mut command = run::command("fio");

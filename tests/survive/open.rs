@@ -34,6 +34,8 @@ fn kill(subject: &Subject<'_>) {
     subject.give_mount(mount);
 }
 
+/// SEMANTICS: "It may be killed at any moment (Linux 6.9 or later): no system call fails; open files, locks
+/// and positions in directories stay."
 fn an_open_file_is_read_and_written_on(subject: &Subject<'_>) {
     let mut file = OpenOptions::new()
         .read(true)
@@ -126,6 +128,8 @@ fn a_renamed_open_file_is_committed_under_its_last_name(subject: &Subject<'_>) {
     assert!(!subject.path("d").exists());
 }
 
+/// SEMANTICS: "It may be killed at any moment (Linux 6.9 or later): no system call fails; open files, locks
+/// and positions in directories stay."
 fn a_directory_is_read_on_where_it_was(subject: &Subject<'_>) {
     const COUNT: usize = 700;
     fs::create_dir(subject.path("d")).unwrap();
@@ -146,6 +150,8 @@ fn a_directory_is_read_on_where_it_was(subject: &Subject<'_>) {
     assert_eq!(names, expected, "each once");
 }
 
+/// SEMANTICS: "It may be killed at any moment (Linux 6.9 or later): no system call fails; open files, locks
+/// and positions in directories stay."
 fn locks_are_kept(subject: &Subject<'_>) {
     fs::write(subject.path("f"), b"").unwrap();
     let (holder, other) = (File::open(subject.path("f")).unwrap(), File::open(subject.path("f")).unwrap());
