@@ -9,9 +9,10 @@
 //! What it does not do: it fetches nothing, and it keeps no bytes in memory.
 
 pub(crate) mod crc;
+mod fill;
 pub(crate) mod map;
 
-use crate::error::{Error, Result, is_full};
+use crate::error::{Error, Result};
 use crate::key::{BlockIndex, ByteRange, ObjectId};
 use crate::store::Store;
 use crate::store::shelf::{self, Place};
@@ -124,44 +125,6 @@ impl Object {
             Lookup::Miss => self.store.counters.misses.one(),
         }
         Ok(lookup)
-    }
-
-    /// Keeps the bytes of a block. If there is no room, or the disk fails, nothing is kept and that is counted:
-    /// the only errors are blocks that this object does not have.
-    pub fn fill(&self, block: BlockIndex, bytes: &[u8]) -> Result<()> {
-        let range = block.range(self.id.size());
-        if range.is_empty() || range.len() != bytes.len() as u64 {
-            let (expected, actual) = (range.len(), bytes.len() as u64);
-            return Err(Error::BlockLength { path: self.path().to_owned(), block, expected, actual });
-        }
-        let Some(place) = &self.place else {
-            self.store.counters.full.one();
-            return Ok(());
-        };
-        if place.map.state(block) == BlockState::Verified {
-            return Ok(());
-        }
-        if !self.store.admit(on_disk(range.len())) {
-            self.store.counters.full.one();
-            return Ok(());
-        }
-        let write = || {
-            self.check_length(place)?;
-            place.data.write_all_at(bytes, range.start())
-        };
-        let written = match write() {
-            Err(error) if is_full(&error) && self.store.make_room(range.len(), range.len()) => write(),
-            other => other,
-        };
-        if let Err(error) = written {
-            self.store.count_failure(&Error::io("fill a block of", &place.path, error));
-            return Ok(());
-        }
-        if place.map.publish(block, crc::checksum(bytes)) {
-            self.store.budget.grew(self.id.name(), on_disk(range.len()));
-        }
-        self.store.counters.filled_blocks.one();
-        Ok(())
     }
 
     /// Opens the data file anew, to be handed to a kernel or a client. Every block was written or verified in

@@ -160,7 +160,7 @@ impl Staged {
     fn pour(&self, object: Arc<Object>, crcs: &[(BlockIndex, u64)]) -> Result<Arc<Object>> {
         for &(block, _) in crcs {
             if !object.missing(block.range(object.id().size())).is_empty() {
-                object.fill(block, &self.block(block, object.id().size())?)?;
+                object.fill(block, &[self.block(block, object.id().size())?])?;
             }
         }
         Ok(object)

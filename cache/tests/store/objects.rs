@@ -26,6 +26,27 @@ fn what_was_filled_is_read_back() {
 }
 
 #[test]
+fn neighbours_fill_together_and_leave_what_is_there() {
+    let bench = Bench::new();
+    let object = bench.open().object(&id("a", SIZE)).unwrap();
+    let all = bytes(object.id());
+    fill(&object, [1]);
+    let mut blocks: Vec<Vec<u8>> = all.chunks(BLOCK_SIZE as usize).map(<[u8]>::to_vec).collect();
+    blocks[1].fill(7);
+    object.fill(BlockIndex::new(0), &blocks).unwrap();
+    let mut read = vec![0; SIZE as usize];
+    assert_eq!(object.read(0, &mut read).unwrap(), Lookup::Hit);
+    assert!(read == all);
+    assert_eq!(object.crc64nvme(), Some(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &all)));
+    blocks.push(vec![0; 1000]);
+    let beyond = object.fill(BlockIndex::new(0), &blocks);
+    assert!(
+        matches!(beyond, Err(Error::BlockLength { block, .. }) if block == BlockIndex::new(4)),
+        "{beyond:?}"
+    );
+}
+
+#[test]
 fn blocks_stay_over_a_remount() {
     let bench = Bench::new();
     fill(&bench.open().object(&id("a", SIZE)).unwrap(), [0, 2]);
@@ -77,7 +98,7 @@ fn only_whole_blocks_of_the_object_are_taken() {
     let bench = Bench::new();
     let object = bench.open().object(&id("a", SIZE)).unwrap();
     for (block, len) in [(0, BLOCK_SIZE - 1), (0, BLOCK_SIZE + 1), (3, BLOCK_SIZE), (4, 0), (u64::MAX, 1)] {
-        let result = object.fill(BlockIndex::new(block), &vec![0; len as usize]);
+        let result = object.fill(BlockIndex::new(block), &[vec![0; len as usize]]);
         assert!(matches!(result, Err(Error::BlockLength { .. })), "{block} {len}: {result:?}");
     }
     assert_eq!(misses(&object), [0, 1, 2, 3]);

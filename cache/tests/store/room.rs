@@ -117,7 +117,7 @@ fn make_room_beside_a_large_object(hand_out: bool) -> Vec<u64> {
     let blocks = size / BLOCK_SIZE;
     let filled = if hand_out { blocks } else { blocks - 1 };
     for index in 0..filled {
-        object.fill(BlockIndex::new(index), &block).unwrap();
+        object.fill(BlockIndex::new(index), &[&block]).unwrap();
     }
     if hand_out {
         object.open_whole(Access::Read).unwrap();

@@ -96,7 +96,7 @@ pub(crate) fn fill(object: &Object, blocks: impl IntoIterator<Item = u64>) {
 pub(crate) fn fill_from(object: &Object, all: &[u8], blocks: impl IntoIterator<Item = u64>) {
     for index in blocks {
         let range = BlockIndex::new(index).range(object.id().size());
-        object.fill(BlockIndex::new(index), &all[range.start() as usize..range.end() as usize]).unwrap();
+        object.fill(BlockIndex::new(index), &[&all[range.start() as usize..range.end() as usize]]).unwrap();
     }
 }
 

@@ -26,6 +26,9 @@ const ABANDONED_MAX: usize = 3;
 /// Times a body that came wrong is asked for again.
 const CORRUPT_MAX: usize = 2;
 
+/// Neighbouring blocks that go to the local store in one write: 1 MiB.
+const WRITTEN_TOGETHER: usize = 4;
+
 /// Figures that bound fetching.
 #[derive(Debug, Clone, Copy)]
 pub struct FetcherOptions {
@@ -250,24 +253,32 @@ async fn stream_run(
     let if_match = Some(target.remote.version.etag.clone());
     let mut response =
         store.get(&target.key, GetRequest { range: (!whole).then_some(range), if_match, part }).await?;
-    let mut rest = Bytes::new();
+    // One PUT without a checksum has none on the whole either.
+    target.remote.unchecked.fetch_or(!response.checked && !whole, Ordering::AcqRel);
+    let mut fetched = Vec::new();
+    let received = receive(target, &mut response, leads, &mut fetched).await;
     // A checksum stands at the end of its body: nobody sees a byte before that.
-    let mut unchecked = Vec::new();
+    if received.is_ok() || !response.checked {
+        land(target, leads, fetched);
+    }
+    received
+}
+
+/// Takes a body block by block, and lands what needs no checksum as it comes.
+async fn receive(
+    target: &Target,
+    response: &mut store::GetResponse,
+    leads: &mut std::vec::IntoIter<BlockLead>,
+    fetched: &mut Vec<Bytes>,
+) -> store::Result<()> {
+    let mut rest = Bytes::new();
     for index in leads.as_slice().iter().map(|lead| *lead.key()).collect::<Vec<_>>() {
-        let block = next_block(target, &mut response, &mut rest, index).await?;
-        if response.checked {
-            unchecked.push(block);
-        } else if let Some(lead) = leads.next() {
-            // One PUT without a checksum has none on the whole either.
-            target.remote.unchecked.fetch_or(!whole, Ordering::AcqRel);
-            land(target, lead, block);
+        fetched.push(next_block(target, response, &mut rest, index).await?);
+        if !response.checked && until_written(index) == 1 {
+            land(target, leads, std::mem::take(fetched));
         }
     }
     response.body.next().await.transpose()?;
-    for block in unchecked {
-        let Some(lead) = leads.next() else { break };
-        land(target, lead, block);
-    }
     Ok(())
 }
 
@@ -298,12 +309,23 @@ fn length_of(index: BlockIndex, target: &Target) -> usize {
     local(index.range(target.remote.version.size).len())
 }
 
-fn land(target: &Target, lead: BlockLead, block: Bytes) {
-    if let Err(error) = target.object.fill(*lead.key(), &block) {
-        // Not kept: whoever waits has the bytes all the same.
-        tracing::debug!(key = %target.key, block = %lead.key(), %error, "block not cached");
+/// Keeps blocks, those that lie in one MiB in one write, and publishes them.
+fn land(target: &Target, leads: &mut std::vec::IntoIter<BlockLead>, mut fetched: Vec<Bytes>) {
+    while let Some(first) = leads.as_slice().first().map(|lead| *lead.key()).filter(|_| !fetched.is_empty()) {
+        let together: Vec<Bytes> = fetched.drain(..until_written(first).min(fetched.len())).collect();
+        if let Err(error) = target.object.fill(first, &together) {
+            // Not kept: whoever waits has the bytes all the same.
+            tracing::debug!(key = %target.key, block = %first, %error, "blocks not cached");
+        }
+        for (block, lead) in together.into_iter().zip(leads.by_ref()) {
+            lead.publish(Ok(block));
+        }
     }
-    lead.publish(Ok(block));
+}
+
+/// Blocks from `index` to the end of those that are written together, at least one.
+fn until_written(index: BlockIndex) -> usize {
+    WRITTEN_TOGETHER - index.get() as usize % WRITTEN_TOGETHER
 }
 
 /// Puts the range together from fetched blocks and the local store; `None` if some went missing meanwhile.
