@@ -39,6 +39,7 @@ pub struct AdapterOptions {
 pub struct Adapter {
     vfs: Arc<Vfs>,
     runtime: tokio::runtime::Handle,
+    device: DeviceSlot,
     backings: Arc<Backings>,
     /// Passthrough is wanted and the kernel has not refused it.
     passthrough: Arc<AtomicBool>,
@@ -51,8 +52,16 @@ impl Adapter {
     /// An adapter whose waiting requests run on `runtime`.
     pub fn new(vfs: Arc<Vfs>, runtime: tokio::runtime::Handle, options: AdapterOptions) -> Self {
         let passthrough = Arc::new(AtomicBool::new(options.passthrough));
-        let backings = Arc::new(Backings::new(options.device, vfs.log().clone()));
-        Self { vfs, runtime, backings, passthrough, agreed: None, gate: Gate::default() }
+        let backings = Arc::new(Backings::new(options.device.clone(), vfs.log().clone()));
+        Self {
+            vfs,
+            runtime,
+            device: options.device,
+            backings,
+            passthrough,
+            agreed: None,
+            gate: Gate::default(),
+        }
     }
 
     /// Where requests are stopped for another worker.

@@ -135,13 +135,16 @@ fn is_on_files(command: &str) -> bool {
 fn judge(status: Option<i32>, said: &str) -> Verdict {
     match status {
         Some(0) => Verdict::Passed,
-        Some(bits) if bits & (FAILED | BROKEN) == 0 && bits & NOT_FOR_HERE != 0 => Verdict::Skipped,
-        _ => {
-            let bad = ["TFAIL", "TBROK", "TWARN", "FAIL"];
-            let line = said.lines().find(|line| bad.iter().any(|word| line.contains(word)));
-            Verdict::Failed(format!("{status:?} {}", line.unwrap_or_default()))
+        Some(bits) if bits & (FAILED | BROKEN) == 0 && bits & NOT_FOR_HERE != 0 => {
+            Verdict::Skipped(line_with(said, &["TCONF"]))
         }
+        _ => Verdict::Failed(format!("{status:?} {}", line_with(said, &["TFAIL", "TBROK", "TWARN", "FAIL"]))),
     }
+}
+
+/// The first line that has one of the words.
+fn line_with(said: &str, words: &[&str]) -> String {
+    said.lines().find(|line| words.iter().any(|word| line.contains(word))).unwrap_or_default().to_owned()
 }
 
 fn ltp_fails_where_it_is_listed(subject: &Subject<'_>) {
@@ -173,7 +176,7 @@ fn ltp_fails_where_it_is_listed(subject: &Subject<'_>) {
 
 fn an_exit_status_of_ltp_is_read(_subject: &Subject<'_>) {
     assert_eq!(judge(Some(0), ""), Verdict::Passed);
-    assert_eq!(judge(Some(NOT_FOR_HERE), ""), Verdict::Skipped);
+    assert_eq!(judge(Some(NOT_FOR_HERE), "a\nb TCONF c"), Verdict::Skipped("b TCONF c".into()));
     assert_eq!(
         judge(Some(NOT_FOR_HERE | FAILED), "a\nx TFAIL y"),
         Verdict::Failed("Some(33) x TFAIL y".into())

@@ -11,8 +11,8 @@ use tarn_tests::subject::Mode;
 pub(crate) enum Verdict {
     /// As it should.
     Passed,
-    /// It asks for what this file system or this machine does not have.
-    Skipped,
+    /// It asks for what this file system or this machine does not have; with the suite's words for that.
+    Skipped(String),
     /// With the reason.
     Failed(String),
 }
@@ -36,7 +36,7 @@ impl Tally {
         self.seen.insert(case.to_owned());
         match verdict {
             Verdict::Passed => self.passed += 1,
-            Verdict::Skipped => {}
+            Verdict::Skipped(why) => eprintln!("not run: {case}: {why}"),
             Verdict::Failed(why) => drop(self.failed.insert(case.to_owned(), why)),
         }
     }

@@ -40,14 +40,15 @@ fn cases(stage: &Stage, suite: &Path) -> Vec<String> {
 
 /// Reads what the suite printed about a run of one test.
 fn judge(case: &str, output: &str) -> Verdict {
+    let of_case = || output.lines().skip_while(|line| !line.starts_with(case));
     let names = |what: &str| output.lines().any(|line| line.strip_prefix(what).map(str::trim) == Some(case));
     if names("Failures:") {
         // The lines between the test's own and the summary: the difference from what was expected.
-        let lines = output.lines().skip_while(|line| !line.starts_with(case));
-        let why: Vec<_> = lines.take_while(|line| !line.starts_with("Ran:")).map(str::trim).collect();
+        let why: Vec<_> = of_case().take_while(|line| !line.starts_with("Ran:")).map(str::trim).collect();
         Verdict::Failed(why.join("\n    "))
     } else if names("Not run:") {
-        Verdict::Skipped
+        let line = of_case().find_map(|line| line.split_once("[not run]"));
+        Verdict::Skipped(line.map_or_else(String::new, |(_, why)| why.trim().to_owned()))
     } else if names("Ran:") && output.lines().any(|line| line == "Passed all 1 tests") {
         Verdict::Passed
     } else {
@@ -98,7 +99,9 @@ fn a_verdict_is_read_from_the_report(_subject: &Subject<'_>) {
         format!("FSTYP -- fuse\n\ngeneric/001\t- output mismatch\n    +x\nRan: generic/001\n{last}\n")
     };
     assert_eq!(judge("generic/001", &report("Passed all 1 tests")), Verdict::Passed);
-    assert_eq!(judge("generic/001", &report("Not run: generic/001\nPassed all 1 tests")), Verdict::Skipped);
+    let skipped =
+        "generic/001\t[not run] no quota\nRan: generic/001\nNot run: generic/001\nPassed all 1 tests";
+    assert_eq!(judge("generic/001", skipped), Verdict::Skipped("no quota".into()));
     let failed = judge("generic/001", &report("Failures: generic/001\nFailed 1 of 1 tests"));
     assert_eq!(failed, Verdict::Failed("generic/001\t- output mismatch\n    +x".into()));
     assert!(matches!(judge("generic/001", "out of memory"), Verdict::Failed(_)));

@@ -84,6 +84,27 @@ impl Adapter {
         });
     }
 
+    /// Ends with attributes that the kernel does not know: a write to a mapping moves the times, and one past tarn
+    /// takes set-id bits away.
+    fn run_moving(
+        &self,
+        call: Call,
+        ino: INodeNo,
+        fh: FileHandle,
+        work: impl Future<Output = Result<()>> + Send + 'static,
+        reply: ReplyEmpty,
+    ) {
+        let device = self.vfs.writes(fh.0).then(|| self.device.clone());
+        let work = async move {
+            let result = work.await;
+            if let Some(device) = device {
+                device.attributes_moved(ino.0);
+            }
+            result
+        };
+        self.run_empty(call, Patience::Unbounded, work, reply);
+    }
+
     fn wants_passthrough(&self) -> bool {
         self.passthrough.load(Ordering::Relaxed)
     }
@@ -278,12 +299,12 @@ impl Filesystem for Adapter {
         files::write(self, call(request, "write"), fh, (offset, data), (write_flags, flags), reply);
     }
 
-    fn flush(&self, request: &Request, _ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        files::flush(self, call(request, "flush"), fh, reply);
+    fn flush(&self, request: &Request, ino: INodeNo, fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        files::flush(self, call(request, "flush"), ino, fh, reply);
     }
 
-    fn fsync(&self, request: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        files::fsync(self, call(request, "fsync"), fh, reply);
+    fn fsync(&self, request: &Request, ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        files::fsync(self, call(request, "fsync"), ino, fh, reply);
     }
 
     fn release(

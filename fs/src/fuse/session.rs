@@ -9,6 +9,7 @@
 mod adopt;
 mod device;
 pub mod mountinfo;
+mod notice;
 mod options;
 
 pub use adopt::DeviceSlot;
@@ -108,7 +109,6 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct SessionHandle {
     entry: Entry,
-    notifier: fuser::Notifier,
     ended: watch::Receiver<Option<Ended>>,
 }
 
@@ -184,7 +184,6 @@ fn run<A>(entry: Entry, session: fuser::Session<A>) -> Result<SessionHandle, Ses
 where
     A: fuser::Filesystem + Send + Sync + 'static,
 {
-    let notifier = session.notifier();
     let (sender, ended) = watch::channel(None);
     let serve = move || {
         let end = judge_end(session.run());
@@ -195,15 +194,10 @@ where
         .name("tarn-session".to_owned())
         .spawn(serve)
         .map_err(SessionError::Handshake)?;
-    Ok(SessionHandle { entry, notifier, ended })
+    Ok(SessionHandle { entry, ended })
 }
 
 impl SessionHandle {
-    /// Sends notifications to the kernel.
-    pub fn notifier(&self) -> fuser::Notifier {
-        self.notifier.clone()
-    }
-
     /// Waits until the session has ended and every request was answered.
     pub async fn wait(&self) -> Ended {
         let mut ended = self.ended.clone();

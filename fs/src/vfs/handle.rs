@@ -90,6 +90,11 @@ impl Vfs {
         }
     }
 
+    /// Whether `fh` is a file that is open for writing.
+    pub fn writes(&self, fh: u64) -> bool {
+        self.file_handle(fh).is_ok_and(|handle| handle.writes)
+    }
+
     /// The open directory `fh`.
     pub(super) fn dir_handle(&self, fh: u64) -> Result<Arc<DirHandle>> {
         match self.handles.open.read().get(&fh) {

@@ -126,22 +126,22 @@ pub(super) fn write(
     }
 }
 
-/// Every close of a descriptor.
-pub(super) fn flush(fs: &Adapter, call: Call, fh: FileHandle, reply: ReplyEmpty) {
+/// What a close needs.
+pub(super) fn flush(fs: &Adapter, call: Call, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
     let vfs = Arc::clone(&fs.vfs);
-    fs.run_empty(call, Patience::Unbounded, async move { vfs.flush(fh.0).await }, reply);
+    fs.run_moving(call, ino, fh, async move { vfs.flush(fh.0).await }, reply);
 }
 
 /// The bucket has the file when it is answered.
-pub(super) fn fsync(fs: &Adapter, call: Call, fh: FileHandle, reply: ReplyEmpty) {
+pub(super) fn fsync(fs: &Adapter, call: Call, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
     let vfs = Arc::clone(&fs.vfs);
-    fs.run_empty(call, Patience::Unbounded, async move { vfs.fsync(fh.0).await }, reply);
+    fs.run_moving(call, ino, fh, async move { vfs.fsync(fh.0).await }, reply);
 }
 
 pub(super) fn release(fs: &Adapter, call: Call, ino: INodeNo, fh: FileHandle, reply: ReplyEmpty) {
     fs.backings.release(ino.0, fh.0);
     let vfs = Arc::clone(&fs.vfs);
-    fs.run_empty(call, Patience::Unbounded, async move { vfs.release(fh.0).await }, reply);
+    fs.run_moving(call, ino, fh, async move { vfs.release(fh.0).await }, reply);
 }
 
 pub(super) fn fallocate(

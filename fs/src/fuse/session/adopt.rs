@@ -7,7 +7,8 @@
 
 #![expect(unsafe_code, reason = "dup2 over a descriptor that the library owns, and an ioctl of FUSE")]
 
-use super::SessionError;
+use super::{SessionError, notice};
+use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -33,6 +34,16 @@ impl DeviceSlot {
         unsafe { rustix::ioctl::ioctl(device, rustix::ioctl::Setter::<CLOSE, u32>::new(id)) }?;
         Ok(())
     }
+
+    /// Lets the kernel ask for the attributes of an inode anew.
+    pub(in crate::fuse) fn attributes_moved(&self, ino: u64) {
+        let Some(device) = self.0.get() else { return };
+        match rustix::io::write(device, &notice::attributes_moved(ino)) {
+            // It knows no such inode (any more), or there is no mount any more.
+            Ok(_) | Err(Errno::NOENT | Errno::NODEV | Errno::CONNABORTED) => {}
+            Err(errno) => tracing::warn!(ino, %errno, "the kernel shows old attributes for their lifetime"),
+        }
+    }
 }
 
 /// A session on `device` that skips the INIT, and whether requests under way are sent once more.
@@ -41,7 +52,7 @@ pub(super) fn session<A: fuser::Filesystem>(
     adapter: A,
     config: fuser::Config,
 ) -> Result<(fuser::Session<A>, bool), SessionError> {
-    let handshake = |error: rustix::io::Errno| SessionError::Handshake(error.into());
+    let handshake = |error: Errno| SessionError::Handshake(error.into());
     let (theirs, ours) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(handshake)?;
     rustix::io::write(&ours, &init_request()).map_err(handshake)?;
@@ -53,10 +64,10 @@ pub(super) fn session<A: fuser::Filesystem>(
     if unsafe { libc::dup3(device.as_raw_fd(), target, libc::O_CLOEXEC) } != target {
         return Err(SessionError::Handshake(io::Error::last_os_error()));
     }
-    match rustix::io::write(device, &resend_notice()) {
+    match rustix::io::write(device, &notice::resend()) {
         Ok(_) => Ok((session, true)),
         // It was unmounted meanwhile: the session ends at its first read.
-        Err(rustix::io::Errno::NODEV | rustix::io::Errno::CONNABORTED) => Ok((session, true)),
+        Err(Errno::NODEV | Errno::CONNABORTED) => Ok((session, true)),
         Err(errno) => {
             tracing::warn!(%errno, "this kernel cannot send requests again (Linux 6.9 can)");
             Ok((session, false))
@@ -79,13 +90,4 @@ fn init_request() -> Vec<u8> {
     words(&[128 << 10, u32::MAX, u32::MAX]);
     words(&[0; 11]);
     request
-}
-
-/// `fuse_out_header` of a notice: no number, and the code in the place of the error.
-fn resend_notice() -> [u8; 16] {
-    const RESEND: u32 = 7;
-    let mut notice = [0; 16];
-    notice[..4].copy_from_slice(&16_u32.to_ne_bytes());
-    notice[4..8].copy_from_slice(&RESEND.to_ne_bytes());
-    notice
 }
