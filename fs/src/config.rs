@@ -18,6 +18,7 @@ pub use error::{Error, Origin, Place};
 pub use layers::{Input, Layers, World};
 pub use listen::Listen;
 pub use value::{Share, time};
+pub use words::{Remount, remount};
 
 use crate::spec::Source;
 use reader::Reader;

@@ -314,6 +314,7 @@ fn record(config: &Config, dir: PathBuf, log: &Target) -> Record {
         process: ProcessId::own(),
         dir,
         source: config.source.to_string(),
+        read_only: config.files.read_only,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         log: log.to_string(),
         outcome: None,

@@ -9,6 +9,7 @@ pub mod guard;
 mod heap;
 pub mod open;
 pub mod record;
+pub mod remount;
 mod serve;
 pub mod umount;
 mod worker;

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use tarn_tests::behaviours;
-use tarn_tests::mount::CHANGE_LIMIT;
+use tarn_tests::mount::{self, CHANGE_LIMIT};
 use tarn_tests::subject::{self, Subject};
 use tarn_tests::suite::{Behaviour, On};
 use tarn_tests::{run, wait};
@@ -19,7 +19,7 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     On::Tarn,
     a_hard_link_is_refused_after_what_its_names_say,
     a_whiteout_is_refused,
-    a_remount_is_refused,
+    a_remount_changes_what_the_kernel_keeps,
     set_id_bits_and_devices_have_no_effect,
     no_birth_time_is_shown,
     lengths_over_five_tebibytes_are_refused,
@@ -57,13 +57,33 @@ fn a_whiteout_is_refused(subject: &Subject<'_>) {
     assert_eq!(fs::read(subject.path("f")).unwrap(), b"f");
 }
 
-/// SEMANTICS: "A mount cannot be changed while it is mounted: `mount -o remount` is refused."
-fn a_remount_is_refused(subject: &Subject<'_>) {
-    let mut mount = run::command("mount");
-    mount.args(["-o", "remount,ro"]).arg(subject.root());
-    let outcome = run::run(&mut mount, CHANGE_LIMIT).unwrap();
-    assert!(!outcome.status.success(), "{outcome:?}");
-    fs::write(subject.path("f"), b"still written").unwrap();
+/// SEMANTICS: "`mount -o remount` changes `ro`, `rw`, `exec` and `noexec`, and nothing else; `ro` waits for no file that
+/// is open for writing (EBUSY), and `rw` is refused where the mount was made with `--read-only`."
+fn a_remount_changes_what_the_kernel_keeps(subject: &Subject<'_>) {
+    let remount = |words: &str| {
+        let arguments = ["mount", "s3://any", "-o", words];
+        run::run(mount::tarn().unwrap().args(arguments).arg(subject.root()), CHANGE_LIMIT).unwrap()
+    };
+    let refused = |words: &str, why: &str| {
+        let outcome = remount(words);
+        assert!(!outcome.status.success() && outcome.stderr.contains(why), "{words}: {outcome:?}");
+    };
+    let file = File::create(subject.path("f")).unwrap();
+    refused("rw,remount,ro", "open for writing");
+    drop(file);
+    assert!(remount("rw,nosuid,nodev,user_id=0,remount,ro,noexec").status.success());
+    is(File::create(subject.path("g")), Errno::ROFS);
+    assert_eq!(fs::read(subject.path("f")).unwrap(), b"");
+    let status = run::must(mount::tarn().unwrap().arg("status").arg(subject.root()), CHANGE_LIMIT).unwrap();
+    assert!(status.contains("read-only"), "{status}");
+    assert!(remount("ro,remount,rw,exec").status.success());
+    fs::write(subject.path("g"), b"written again").unwrap();
+    subject.take_mount().unmount().unwrap();
+    let mount = subject.plan().clone().with(&["--read-only"]).mount().unwrap();
+    refused("remount,rw", "--read-only");
+    mount.unmount().unwrap();
+    refused("remount,ro", "not a mount of tarn");
+    subject.mount_again().unwrap();
 }
 
 /// SEMANTICS: "The mount is `nosuid` and `nodev`: set-id bits and device nodes are kept and shown, and have

@@ -4,7 +4,7 @@ use super::{
     CacheAction, CacheArgs, Cli, Command, DoctorArgs, FlushArgs, LogLevelArgs, MountArgs, StatusArgs,
     UmountArgs, UpgradeArgs, argv,
 };
-use crate::config::{Caller, Config, Error, Input, Layers, World};
+use crate::config::{self, Caller, Config, Error, Input, Layers, World};
 use crate::control::{commands, proto};
 use crate::mount::background::{self, Role};
 use crate::mount::record::Registry;
@@ -52,6 +52,9 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn mount(arguments: &MountArgs) -> ExitCode {
+    if let Some(change) = config::remount(&arguments.dash_o) {
+        return remount(arguments, change);
+    }
     let input = Input {
         flags: arguments.flags.0.clone(),
         dash_o: arguments.dash_o.clone(),
@@ -70,6 +73,16 @@ fn mount(arguments: &MountArgs) -> ExitCode {
         // The reason has been reported where somebody reads it.
         Role::Child | Role::Foreground => ended(&keeper::run(&config, &arguments.dir, role)),
         Role::Worker => ended(&mount::work(&config, mount::open::open)),
+    }
+}
+
+fn remount(arguments: &MountArgs, change: config::Remount) -> ExitCode {
+    if arguments.fake {
+        return ExitCode::SUCCESS;
+    }
+    match mount::registry() {
+        Ok(registry) => report(mount::remount::remount(&arguments.dir, change, &registry)),
+        Err(error) => fail(1, &error.to_string()),
     }
 }
 

@@ -53,7 +53,8 @@ const WORDS: &[(&str, Meaning)] = &[
     ("nonempty", Meaning::Ignore),
     ("sync", Meaning::Refuse("tarn commits at close and fsync, not at every write")),
     ("dirsync", Meaning::Refuse("tarn commits at close and fsync, not at every write")),
-    ("remount", Meaning::Refuse("a tarn mount cannot be changed; unmount it first")),
+    // Of a whole list with this word `remount` below makes something else.
+    ("remount", Meaning::Refuse("it stands in -o of mount only")),
     ("bind", Meaning::Refuse("mount the bucket first, then bind the directory")),
     ("allow-root", Meaning::Refuse("use allow-other and the modes")),
     ("auto-unmount", Meaning::Refuse("tarn unmounts when it ends; see tarn umount")),
@@ -61,6 +62,29 @@ const WORDS: &[(&str, Meaning)] = &[
     ("subtype", Meaning::Refuse("the type of the mount is always fuse.tarn")),
     ("direct-io", Meaning::Refuse("use passthrough=off, or attr-ttl=0s")),
 ];
+
+/// What `-o remount` may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Remount {
+    /// `ro` or `rw`.
+    pub read_only: Option<bool>,
+    /// `noexec` or `exec`.
+    pub no_exec: Option<bool>,
+}
+
+/// What `-o` asks to change of a mount that stands, if `remount` is among its words. mount(8) repeats there what it
+/// finds in fstab and in the kernel's list, then what the caller wants: the last word counts, and the options of
+/// the mount stay as they are.
+pub fn remount(lists: &[String]) -> Option<Remount> {
+    let mut words = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
+    words.clone().any(|word| word == "remount").then(|| {
+        words.by_ref().fold(Remount::default(), |change, word| match word {
+            "ro" | "rw" => Remount { read_only: Some(word == "ro"), ..change },
+            "noexec" | "exec" => Remount { no_exec: Some(word == "noexec"), ..change },
+            _ => change,
+        })
+    })
+}
 
 /// Looks a word up, without its value; `_` and `-` are equal. `x-*` and `X-*` belong to whoever wrote them.
 pub(super) fn find(word: &str) -> Option<Meaning> {
@@ -86,6 +110,19 @@ mod tests {
                 Meaning::Ignore | Meaning::Refuse(_) => {}
             }
         }
+    }
+
+    #[test]
+    fn the_last_word_of_a_remount_counts() {
+        let asked = |list: &str| remount(&[list.to_owned()]);
+        assert_eq!(asked("ro,noexec"), None);
+        assert_eq!(asked("remount"), Some(Remount::default()));
+        let expected = Remount { read_only: Some(true), no_exec: Some(false) };
+        assert_eq!(asked("rw,nosuid,user_id=0,remount,noexec,ro,exec"), Some(expected));
+        assert_eq!(
+            remount(&["rw".into(), "remount,ro".into()]).and_then(|change| change.read_only),
+            Some(true)
+        );
     }
 
     #[test]

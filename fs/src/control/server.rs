@@ -8,6 +8,7 @@ use super::proto::{
 };
 use crate::clock;
 use crate::config::table::LOG_LEVELS;
+use crate::fuse::session::mountinfo;
 use crate::inode::Ino;
 use crate::keeper::channel::Restarts;
 use crate::mount::guard::Guard;
@@ -182,7 +183,10 @@ impl Desk {
         } else {
             self.mounted.passthrough_off.clone().unwrap_or_else(refused)
         };
-        Serving { passthrough, reason, read_only: self.facts.read_only }
+        // The kernel's own may have been changed since (`mount -o remount`).
+        let kernel = mountinfo::find_last(&self.facts.dir).ok().flatten();
+        let read_only = self.facts.read_only || kernel.is_some_and(|entry| entry.has("ro"));
+        Serving { passthrough, reason, read_only }
     }
 
     fn cache(&self) -> CacheUse {

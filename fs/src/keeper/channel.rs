@@ -109,7 +109,9 @@ impl From<MountedAt> for mountinfo::Entry {
     fn from(at: MountedAt) -> Self {
         let MountedAt { id, device, dir, source } = at;
         let dir = PathBuf::from(OsString::from_vec(dir));
-        Self { id, device, dir, source, fs_type: FS_TYPE.to_owned() }
+        // They may change while it stands: the kernel's list has them.
+        let options = String::new();
+        Self { id, device, dir, options, source, fs_type: FS_TYPE.to_owned() }
     }
 }
 

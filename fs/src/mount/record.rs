@@ -21,6 +21,9 @@ pub struct Record {
     pub dir: PathBuf,
     /// What is mounted.
     pub source: String,
+    /// It was mounted with `--read-only`.
+    #[serde(default)]
+    pub read_only: bool,
     /// Version of the program.
     pub version: String,
     /// Where it logs.
@@ -256,6 +259,7 @@ mod tests {
             process: ProcessId::own(),
             dir: dir.into(),
             source: "s3://b".into(),
+            read_only: false,
             version: "1".into(),
             log: "stderr".into(),
             outcome: None,

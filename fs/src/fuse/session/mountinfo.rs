@@ -15,6 +15,8 @@ pub struct Entry {
     pub device: String,
     /// The mount point.
     pub dir: PathBuf,
+    /// What holds for this mount point: `rw,nosuid,nodev,relatime`.
+    pub options: String,
     /// Its type, with the subtype.
     pub fs_type: String,
     /// Its source.
@@ -25,6 +27,11 @@ impl Entry {
     /// Whether tarn made it.
     pub fn is_tarn(&self) -> bool {
         self.fs_type == FS_TYPE
+    }
+
+    /// Whether an option holds for this mount point.
+    pub fn has(&self, option: &str) -> bool {
+        self.options.split(',').any(|held| held == option)
     }
 }
 
@@ -57,10 +64,11 @@ fn parse_line(line: &[u8]) -> Option<Entry> {
     let id = text(fields.next()?).parse().ok()?;
     let device = text(fields.nth(1)?);
     let dir = PathBuf::from(OsString::from_vec(unescape(fields.nth(1)?)));
+    let options = text(fields.next()?);
     fields.find(|field| *field == b"-")?;
     let fs_type = text(fields.next()?);
     let source = text(fields.next()?);
-    Some(Entry { id, device, dir, fs_type, source })
+    Some(Entry { id, device, dir, options, fs_type, source })
 }
 
 fn text(field: &[u8]) -> String {
@@ -117,11 +125,13 @@ broken line
             id: 41,
             device: "0:36".into(),
             dir: "/mnt/a b\tc\\d".into(),
+            options: "rw,nosuid,nodev".into(),
             fs_type: "fuse.tarn".into(),
             source: "s3://data/x y".into(),
         };
         assert_eq!(entries[1], expected);
         assert!(entries[1].is_tarn() && !entries[0].is_tarn());
+        assert!(entries[1].has("nodev") && !entries[1].has("ro") && !entries[1].has("suid"));
     }
 
     #[test]
