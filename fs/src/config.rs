@@ -29,6 +29,8 @@ use std::time::Duration;
 const PART_SIZE: std::ops::RangeInclusive<u64> = 5 << 20..=5 << 30;
 /// The least memory that keeps a reader and a writer going.
 const MEMORY_MIN: u64 = 32 << 20;
+/// The memory limit where none is given and two parts need no more.
+const MEMORY: u64 = 96 << 20;
 /// The smallest cache that is worth its files.
 const CACHE_MIN: u64 = 64 << 20;
 /// The most requests at once; more only queue in the kernel.
@@ -201,14 +203,15 @@ impl Config {
 
     fn read(source: &str, reader: &Reader<'_>, caller: &Caller) -> Result<Self, Error> {
         let source = Source::parse(source).map_err(Error::Source)?;
+        let store = store(reader)?;
+        let part = store.part_size;
         let settings = Self {
             source,
-            store: store(reader)?,
+            store,
             cache: cache(reader, caller)?,
-            files: files(reader, caller)?,
+            files: files(reader, caller, part)?,
             process: process(reader)?,
         };
-        let part = settings.store.part_size;
         if part.saturating_mul(2) > settings.files.memory_limit {
             return Err(Error::Contradiction(format!(
                 "memory-limit of {} bytes does not hold two parts of {part} bytes; raise it or lower part-size",
@@ -290,8 +293,9 @@ fn cache(reader: &Reader<'_>, caller: &Caller) -> Result<CacheSettings, Error> {
     Ok(CacheSettings { dir, size, min_free: reader.share("cache-min-free")? })
 }
 
-fn files(reader: &Reader<'_>, caller: &Caller) -> Result<FileSettings, Error> {
+fn files(reader: &Reader<'_>, caller: &Caller, part: u64) -> Result<FileSettings, Error> {
     let umask = reader.mode("umask")?.unwrap_or(0o022);
+    let memory = MEMORY.max(part.saturating_mul(2));
     Ok(FileSettings {
         uid: reader.number("uid")?.unwrap_or(caller.uid),
         gid: reader.number("gid")?.unwrap_or(caller.gid),
@@ -304,7 +308,7 @@ fn files(reader: &Reader<'_>, caller: &Caller) -> Result<FileSettings, Error> {
         no_exec: reader.switch("no-exec")?,
         passthrough: reader.word("passthrough", table::PASSTHROUGHS)?.unwrap_or("auto") == "auto",
         always_checked: reader.word("verify", table::VERIFIES)? == Some("always"),
-        memory_limit: reader.size_in("memory-limit", 96 << 20, MEMORY_MIN..=1 << 40, "32MiB to 1TiB")?,
+        memory_limit: reader.size_in("memory-limit", memory, MEMORY_MIN..=1 << 40, "32MiB to 1TiB")?,
         commit: commit(reader)?,
     })
 }

@@ -212,7 +212,7 @@ pub const OPTIONS: &[Spec] = &[
         "memory-limit",
         Kind::Size,
         "SIZE",
-        "Buffer at most this much in memory [default: 96MiB]",
+        "Buffer at most this much in memory [default: 96MiB, or two parts]",
     )
     .env("TARN_MEMORY_LIMIT"),
     option(

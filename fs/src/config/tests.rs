@@ -84,7 +84,7 @@ fn contradictions_are_refused() {
         ("sse=s3,sse-kms-key-id=k", "needs sse=kms"),
         ("part-size=4MiB", "5MiB to 5GiB"),
         ("part-size=6GiB", "5MiB to 5GiB"),
-        ("part-size=1GiB", "does not hold two parts"),
+        ("part-size=64MiB,memory-limit=96MiB", "does not hold two parts"),
         ("max-requests=0", "1 to 1024"),
         ("memory-limit=1MiB", "32MiB"),
         ("cache-size=1MiB", "at least 64MiB"),
@@ -117,6 +117,13 @@ fn the_umask_gives_the_modes_that_are_not_given() {
     assert_eq!((files.file_mode, files.dir_mode), (0o600, 0o700));
     let files = config("umask=077,file-mode=0664").expect("valid").files;
     assert_eq!((files.file_mode, files.dir_mode), (0o664, 0o700));
+}
+
+#[test]
+fn the_memory_holds_two_parts_unless_it_is_given() {
+    let limit = |options: &str| config(options).expect("valid").files.memory_limit;
+    assert_eq!(["", "part-size=5MiB", "part-size=64MiB"].map(limit), [96 << 20, 96 << 20, 128 << 20]);
+    assert_eq!(limit("part-size=64MiB,memory-limit=200MiB"), 200 << 20);
 }
 
 #[test]
