@@ -23,6 +23,7 @@ pub use observe::{Counts, ObserveStore, Tally};
 pub use probe::{Capabilities, Support, probe};
 pub use s3::{CredentialSource, CustomerKey, PathStyle, S3Config, S3Store, Sse};
 
+use crate::clock;
 use crate::name::{Key, Prefix};
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -272,6 +273,11 @@ impl Abandoned {
             Self::Upload(upload) => &upload.key,
             Self::Asked { key, .. } => key,
         }
+    }
+
+    /// Whether the server may still begin what was asked for then.
+    pub fn may_begin(at: SystemTime) -> bool {
+        clock::now() <= at + Self::SKEW + Self::UNDER_WAY
     }
 
     /// Whether an upload that was begun then may be the one that was asked for at `at`.

@@ -224,6 +224,9 @@ impl Vfs {
             }
         }
         drop(ended);
+        if report.failed.is_empty() {
+            self.uploader.drop_unseen().await;
+        }
         for inode in self.table.all() {
             if let Node::Directory(directory) = &inode.node {
                 self.remember(&inode, directory, Worth::Anyway);

@@ -35,6 +35,8 @@ pub struct Uploader {
     memory: Semaphore,
     memory_kib: u32,
     parallel: usize,
+    /// What was asked for lately by a process that is gone, or without an answer: the server may begin it later still.
+    unseen: Mutex<Vec<Progress>>,
 }
 
 /// What is to be uploaded.
@@ -74,7 +76,13 @@ impl Uploader {
     /// An uploader that keeps at most `memory` bytes of parts and `parallel` requests under way.
     pub fn new(store: Arc<dyn ObjectStore>, memory: u64, parallel: usize) -> Self {
         let memory_kib = u32::try_from(memory / 1024).unwrap_or(u32::MAX >> 3).min(u32::MAX >> 3);
-        Self { store, memory: Semaphore::new(memory_kib as usize), memory_kib, parallel }
+        Self {
+            store,
+            memory: Semaphore::new(memory_kib as usize),
+            memory_kib,
+            parallel,
+            unseen: Mutex::default(),
+        }
     }
 
     /// Uploads; the object exists with these bytes when it returns.
@@ -113,10 +121,23 @@ impl Uploader {
     pub async fn drop_upload(&self, progress: &Progress) {
         let abandoned = match progress.upload() {
             Some(upload) => Abandoned::Upload(upload),
-            None => Abandoned::Asked { key: progress.key.clone(), at: progress.begun },
+            None => {
+                let mut unseen = self.unseen.lock();
+                unseen.retain(|before| Abandoned::may_begin(before.begun));
+                unseen.push(progress.clone());
+                Abandoned::Asked { key: progress.key.clone(), at: progress.begun }
+            }
         };
         if let Err(error) = self.store.abort_upload(&abandoned).await {
             tracing::warn!(key = %progress.key, %error, "an unfinished upload may stay in the bucket");
+        }
+    }
+
+    /// Drops once more what the server may have begun since it was dropped. Not while anything is uploaded.
+    pub async fn drop_unseen(&self) {
+        let unseen = std::mem::take(&mut *self.unseen.lock());
+        for progress in unseen.iter().filter(|progress| Abandoned::may_begin(progress.begun)) {
+            self.drop_upload(progress).await;
         }
     }
 

@@ -3,7 +3,8 @@
 
 use super::faulty::{Fault, FaultyStore};
 use super::*;
-use crate::store::{Depth, ListRequest};
+use crate::store::{Depth, ErrorKind, ListRequest, PartKinds, PartSource};
+use crate::write::Progress;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -388,4 +389,16 @@ async fn an_upload_goes_on_where_a_killed_process_left_it() {
     let parts = counted.counts().of(crate::store::Op::UploadPart);
     assert!((5..12).contains(&parts), "{}", counted.counts());
     assert_eq!(counted.counts().of(crate::store::Op::CreateUpload), 0);
+}
+
+/// A request that a dead process had sent may be carried out after the next one has looked for it.
+#[tokio::test]
+async fn an_upload_that_begins_late_is_dropped_in_the_end() {
+    let world = World::new();
+    let (key, headers) = (parse("late"), Headers::default());
+    world.vfs.uploader.drop_upload(&Progress::asked(&key, &headers, None)).await;
+    let late = world.store.create_upload(&key, &headers, PartKinds::Sent).await.expect("begun");
+    world.vfs.drain().await;
+    let part = world.store.upload_part(&late, 1, PartSource::Bytes("x".into())).await;
+    assert_eq!(part.expect_err("dropped").kind, ErrorKind::NotFound);
 }
