@@ -19,9 +19,11 @@ mod permissions;
 mod rename;
 mod size;
 mod sync;
+mod times;
 mod user;
 mod verify;
 mod write;
+mod xattrs;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,9 +53,13 @@ fn main() -> ExitCode {
             size::ALL,
             sync::ALL,
             sync::TARN,
+            times::ALL,
+            times::TARN,
             user::ALL,
             verify::ALL,
             write::ALL,
+            xattrs::ALL,
+            xattrs::TARN,
         ],
     )
 }

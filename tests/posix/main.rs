@@ -4,7 +4,7 @@
 //!
 //! `TARN_FULL=1` (`make test-posix`) runs the long versions and writes what it saw to RESULTS.md. Suites that no
 //! registry has run from the directories that variables name: pjdfstest in C (`PJDFSTEST_DIR`), xfstests
-//! (`XFSTESTS_DIR`), LTP (`LTP_DIR`) and git's own tests (`GIT_SUITE_DIR`).
+//! (`XFSTESTS_DIR`), LTP (`LTP_DIR`), git's own tests (`GIT_SUITE_DIR`) and s3fs's integration test (`S3FS_DIR`).
 
 #![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
 
@@ -14,10 +14,12 @@ mod list;
 mod ltp;
 mod pjdfstest;
 mod results;
+mod s3fs;
 mod sources;
 mod stage;
 mod stress;
 mod tally;
+mod toolchains;
 mod trees;
 mod xfstests;
 
@@ -37,8 +39,10 @@ fn main() -> ExitCode {
         ltp::TARN,
         pjdfstest::ALL,
         results::ALL,
+        s3fs::TARN,
         sources::TARN,
         stress::TARN,
+        toolchains::ALL,
         trees::ALL,
         xfstests::ALL,
         xfstests::TARN,

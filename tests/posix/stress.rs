@@ -1,9 +1,8 @@
 //! stress-ng's file system class, each stressor on its own, checking what it reads (`--verify`).
 
 use crate::list::Expected;
-use crate::results::{self, Counts};
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant};
+use crate::tally::{Tally, Verdict};
+use std::time::Duration;
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
 use tarn_tests::{behaviours, paths, run};
@@ -67,36 +66,28 @@ const NO_RESOURCE: i32 = 3;
 const NOT_IMPLEMENTED: i32 = 4;
 
 fn stress_ng_fails_where_it_is_listed(subject: &Subject<'_>) {
-    let started = Instant::now();
     let (seconds, rest) = if paths::full() { (10, REST) } else { (1, &[][..]) };
-    let (mut seen, mut failed, mut skipped) = (BTreeSet::new(), BTreeMap::new(), 0);
+    let mut tally = Tally::start();
     for name in QUICK.iter().chain(rest) {
         let mut command = run::command("stress-ng");
         command.arg(format!("--{name}")).args(["1", "--timeout", &format!("{seconds}s"), "--verify"]);
         command.arg("--temp-path").arg(subject.root()).current_dir(subject.scratch());
-        seen.insert((*name).to_owned());
-        match run::run(&mut command, CLEAN_UP + Duration::from_secs(seconds)) {
-            Ok(ended) => match ended.status.code() {
-                Some(0) => {}
-                Some(NO_RESOURCE | NOT_IMPLEMENTED) => skipped += 1,
-                _ => {
-                    let said = ended.stdout + &ended.stderr;
-                    let why = said.lines().find(|line| line.contains("fail")).unwrap_or("no reason given");
-                    failed.insert((*name).to_owned(), why.to_owned());
-                }
-            },
-            Err(error) => drop(failed.insert((*name).to_owned(), format!("{error:#}"))),
-        }
+        let verdict = match run::run(&mut command, CLEAN_UP + Duration::from_secs(seconds)) {
+            Ok(ended) => judge(ended.status.code(), &(ended.stdout + &ended.stderr)),
+            Err(error) => Verdict::Failed(format!("{error:#}")),
+        };
+        tally.add(name, verdict);
     }
-    let counts = Counts { passed: seen.len() - failed.len() - skipped, failed: failed.len(), skipped };
-    results::record(
-        "stress-ng --class filesystem --verify, stressors",
-        subject.mode(),
-        counts,
-        started.elapsed(),
-    );
     let mut expected = Expected::parse(include_str!("stress-ng.expected"));
-    expected.limit_to(&seen);
-    let wrong = expected.differences(&seen, &failed);
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    expected.limit_to(&QUICK.iter().chain(rest).map(|name| (*name).to_owned()).collect());
+    tally.settle("stress-ng --class filesystem --verify, stressors", subject.mode(), &expected);
+}
+
+fn judge(status: Option<i32>, said: &str) -> Verdict {
+    let line = |word: &str| said.lines().find(|line| line.contains(word)).unwrap_or("no reason given");
+    match status {
+        Some(0) => Verdict::Passed,
+        Some(NO_RESOURCE | NOT_IMPLEMENTED) => Verdict::Skipped(line("skip").to_owned()),
+        _ => Verdict::Failed(line("fail").to_owned()),
+    }
 }
