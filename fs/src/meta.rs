@@ -14,6 +14,7 @@ mod xattr;
 pub use xattr::{Xattrs, drop_capabilities, has_capabilities};
 
 use crate::error::{Error, Result};
+use crate::name::Key;
 use crate::store::{Headers, Version};
 use std::time::SystemTime;
 
@@ -219,6 +220,11 @@ pub fn symlink_target(headers: &Headers) -> Option<Vec<u8>> {
 /// What tells a commit from every other one: the time of change in nanoseconds, where there was room for it.
 pub fn commit_time(headers: &Headers) -> Option<&str> {
     headers.user.get("file-ctime").map(String::as_str)
+}
+
+/// The media type that the extension of a name stands for, as the clients of S3 that upload files set it.
+pub fn media_type(key: &Key) -> Option<&'static str> {
+    mime_guess::from_path(key.as_str()).first_raw()
 }
 
 /// Writes the attributes into `headers`, beside whatever else is there. Where there is no room for all, the times

@@ -72,7 +72,7 @@ fn a_change_of_mode_moves_ctime_alone(subject: &Subject<'_>) {
 }
 
 /// SEMANTICS: "A directory's mtime and ctime move with its entries; on this mount they are shown at once, in
-/// the bucket they are kept with the next change of the directory itself."
+/// the bucket they are kept with the next change or rename of the directory itself."
 fn a_directory_moves_with_its_entries(subject: &Subject<'_>) {
     fs::create_dir(subject.path("d")).unwrap();
     let steps: [fn(&Subject<'_>); 5] = [
@@ -88,6 +88,14 @@ fn a_directory_moves_with_its_entries(subject: &Subject<'_>) {
         step(subject);
         let after = times(subject, "d");
         assert!(after.0 > before.0 && after.1 > before.1, "step {index}: {before:?} {after:?}");
+    }
+    let before = times(subject, "d");
+    tick(subject);
+    fs::rename(subject.path("d"), subject.path("renamed")).unwrap();
+    for _ in 0..2 {
+        let after = times(subject, "renamed");
+        assert!(after.0 == before.0 && after.1 > before.1, "{before:?} {after:?}");
+        subject.remount().unwrap();
     }
 }
 

@@ -20,8 +20,9 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(On::EveryFileSystem, a_verdict_
 pub(crate) const TARN: &[Behaviour] =
     behaviours!(On::Tarn, xfstests_fail_where_they_are_listed, fsstress_leaves_what_every_mount_shows);
 
-/// How long one test may take before it counts as hanging. On the local disk none takes a minute.
-const LIMIT: Duration = Duration::from_secs(300);
+/// How long one test may take before it counts as hanging. On the local disk none takes a minute, but a hole costs as much
+/// as bytes here.
+const LIMIT: Duration = Duration::from_secs(900);
 
 /// The directory, if the suite is to run.
 fn suite() -> Option<PathBuf> {

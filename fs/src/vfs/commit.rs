@@ -85,6 +85,9 @@ impl Vfs {
         state.posix_changed |= posix != state.posix;
         state.posix = posix;
         let mut headers = state.headers.clone();
+        if headers.content_type.is_none() {
+            headers.content_type = meta::media_type(&key).map(str::to_owned);
+        }
         // Attributes that cannot be kept were refused when they were set. If the times of a write find no room
         // beside another client's metadata, the bytes go without them.
         match meta::write(&posix, &mut headers, self.options.defaults.attributes) {

@@ -2,14 +2,38 @@
 //! all copies are made, so a failure leaves the old tree whole.
 
 use super::Vfs;
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, Ino, Inode, Listing, Node, Place};
 use crate::journal::Base;
+use crate::meta::{self, Posix};
 use crate::name::{Key, Name, Prefix};
 use crate::store::{Condition, CopyRequest, Depth, ListRequest, Listed, Version};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::SystemTime;
+
+/// New attributes of a directory, on their way into its marker.
+struct Revised {
+    inode: Arc<Inode>,
+    /// When its entries had changed last.
+    touched: Option<SystemTime>,
+    posix: Posix,
+}
+
+impl Revised {
+    /// The marker has them now. What changed since counts more.
+    fn written(self) {
+        let Some(directory) = self.inode.directory() else { return };
+        let mut state = directory.state.lock();
+        let since = state.touched.take().filter(|at| Some(*at) != self.touched);
+        state.posix = self.posix;
+        if let Some(at) = since {
+            state.touch(at);
+        }
+    }
+}
 
 impl Vfs {
     /// Moves all keys below `from` to `to`. The caller holds the namespace for writing.
@@ -21,15 +45,20 @@ impl Vfs {
         // A key that gets too long is found before anything is copied.
         let targets = listed.iter().map(|object| moved(&object.key, &old, &new));
         let targets = targets.collect::<Result<Vec<Key>>>()?;
+        let markers = self.markers_below(inode, inode.ino);
         let under_way = self.begin_move(old.as_str(), new.as_str(), None);
         let pairs = listed.iter().zip(targets);
-        let copies: Vec<_> = pairs.map(|(object, to)| self.copy_below(object, to)).collect();
+        let copies: Vec<_> =
+            pairs.map(|(object, to)| self.copy_below(object, to, markers.get(&object.key))).collect();
         let copies: HashMap<Key, Version> =
             stream::iter(copies).buffer_unordered(parallel).try_collect().await?;
         let keys: Vec<Key> = listed.into_iter().map(|object| object.key).collect();
         self.delete_all(&keys).await?;
         // The inodes below still give their old keys here.
         self.follow(inode.ino, &copies);
+        for marker in markers.into_values() {
+            marker.written();
+        }
         self.table.rename(inode.ino, to.clone());
         self.entry_changed(to.parent, &to.name, Some(Child::Directory));
         self.relabel_below(inode.ino);
@@ -59,14 +88,44 @@ impl Vfs {
         }
     }
 
-    async fn copy_below(&self, object: &Listed, to: Key) -> Result<(Key, Version)> {
+    /// What the move writes into the markers of `inode` and the directories below, by their keys: a rename moves the
+    /// ctime of what is renamed, and times that were only shown so far are kept with it.
+    fn markers_below(&self, inode: &Arc<Inode>, renamed: Ino) -> HashMap<Key, Revised> {
+        let mut markers = HashMap::new();
+        let Some(directory) = inode.directory() else { return markers };
+        for (_, child) in self.table.children(inode.ino) {
+            markers.extend(self.markers_below(&child, renamed));
+        }
+        let state = directory.state.lock();
+        let revised = state.touched.is_some() || inode.ino == renamed;
+        let key = self.table.prefix(inode.ino).ok().and_then(|prefix| prefix.marker());
+        if let Some(key) = key.filter(|_| revised && state.described) {
+            let ctime = if inode.ino == renamed { clock::now() } else { state.posix.ctime };
+            let posix = Posix { ctime, ..state.posix };
+            markers.insert(key, Revised { inode: Arc::clone(inode), touched: state.touched, posix });
+        }
+        markers
+    }
+
+    async fn copy_below(
+        &self,
+        object: &Listed,
+        to: Key,
+        revised: Option<&Revised>,
+    ) -> Result<(Key, Version)> {
+        let mut headers = None;
+        if let Some(Revised { posix, .. }) = revised {
+            let mut found = self.store.head(&object.key).await?.headers;
+            // Without room for them the directory is moved as it is.
+            headers = meta::write(posix, &mut found, self.options.defaults.attributes).ok().map(|()| found);
+        }
         let request = CopyRequest {
             from: object.key.clone(),
             if_match: object.version.etag.clone(),
             size: object.version.size,
             to,
             condition: Condition::Always,
-            headers: None,
+            headers,
         };
         Ok((object.key.clone(), self.store.copy(request).await?))
     }

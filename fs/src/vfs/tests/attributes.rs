@@ -122,7 +122,7 @@ async fn a_rename_keeps_the_time_of_an_object_of_others() {
 }
 
 /// SEMANTICS: "A directory's mtime and ctime move with its entries; on this mount they are shown at once, in
-/// the bucket they are kept with the next change of the directory itself."
+/// the bucket they are kept with the next change or rename of the directory itself."
 #[tokio::test]
 async fn directories_show_changes_of_their_entries_and_keep_them_with_the_next_chmod() {
     let world = World::with_ttl(Duration::ZERO);

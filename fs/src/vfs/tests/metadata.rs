@@ -71,9 +71,10 @@ async fn attributes_stand_in_the_metadata_as_aws_writes_them() {
 /// answer EOPNOTSUPP."
 #[tokio::test]
 async fn names_of_three_kinds_and_lists_are_kept() {
-    /// `u::rw,g::r,o::-` as the kernel takes it.
-    const LIST: [u8; 28] =
-        *b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x04\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
+    /// `u::rw,u:7:r,g::-,m::r,o::-` as the kernel takes it.
+    const LIST: [u8; 44] =
+        *b"\x02\0\0\0\x01\0\x06\0\xff\xff\xff\xff\x02\0\x04\0\x07\0\0\0\x04\0\0\0\xff\xff\xff\xff\
+        \x10\0\x04\0\xff\xff\xff\xff\x20\0\0\0\xff\xff\xff\xff";
     let world = World::new();
     let ino = world.write_file("f", b"x").await;
     let kept = [("user.a", &b"1"[..]), ("trusted.a", b"2"), ("security.a", b"3"), (acl::ACCESS, &LIST)];
@@ -180,4 +181,28 @@ async fn a_bucket_keeps_nothing_of_its_root_and_a_prefix_has_its_marker() {
     assert_eq!(mode(&second).await, 0o711);
     first.setattr(Ino::ROOT, set(0o700)).await.expect("chmod");
     assert_eq!((mode(&second).await, mode(&below("third")).await), (0o711, 0o700));
+}
+
+/// SEMANTICS: "A new file gets the content type that its name's extension stands for, as with other clients; one
+/// that has a type keeps it."
+#[tokio::test]
+async fn a_new_file_has_the_content_type_of_its_extension() {
+    let world = World::new();
+    let typed = Headers { content_type: Some("application/odd".into()), ..Headers::default() };
+    world.store.put(&parse("typed.html"), "a".into(), &typed, Condition::Always).await.expect("put");
+    let fh = world.vfs.open(world.lookup("typed.html").await.expect("there"), WRITE, false).await;
+    let fh = fh.expect("open").fh;
+    world.vfs.write(fh, 0, b"b").expect("write");
+    world.close(fh).await;
+    for name in ["a.html", "c.unknown", "d"] {
+        world.write_file(name, b"x").await;
+    }
+    let (from, to) = ((Ino::ROOT, OsStr::new("a.html")), (Ino::ROOT, OsStr::new("a")));
+    world.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+    let expected =
+        [("typed.html", Some("application/odd")), ("a", Some("text/html")), ("c.unknown", None), ("d", None)];
+    for (name, content_type) in expected {
+        let found = world.store.head(&parse(name)).await.expect("there").headers;
+        assert_eq!(found.content_type.as_deref(), content_type, "{name}");
+    }
 }
