@@ -13,7 +13,7 @@ mod passthrough;
 pub mod session;
 
 pub use answer::errno;
-pub use gate::Gate;
+pub use gate::{Answered, Gate, Kind as AnsweredKind};
 
 use crate::inode::Attr;
 use crate::meta::Kind;

@@ -13,10 +13,10 @@ mod state;
 pub mod time;
 
 pub use record::{
-    CommittedRecord, ContentRecord, FileRecord, How, NodeRecord, OverlayRecord, PlaceRecord, Record,
-    StagedRecord, VersionRecord,
+    CommittedRecord, ConflictRecord, ContentRecord, FileRecord, How, NodeRecord, OverlayRecord, PlaceRecord,
+    Record, StagedRecord, VersionRecord,
 };
-pub use state::{HandleState, InodeState, State};
+pub use state::{CONFLICTS_MAX, HandleState, InodeState, State};
 
 use file::LogFile;
 use parking_lot::Mutex;
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The layout of the log. A worker that knows another one cannot take over: see `tarn upgrade`.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Why a log cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -16,7 +16,7 @@ mod observe;
 mod probe;
 mod s3;
 
-pub use error::{Error, ErrorKind, Op};
+pub use error::{Error, ErrorKind, Op, Price};
 pub use limit::LimitStore;
 pub use memory::{MemoryOptions, MemoryStore};
 pub use observe::{Counts, ObserveStore, Tally};

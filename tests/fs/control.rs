@@ -56,6 +56,13 @@ fn status_says_what_a_mount_is_and_what_it_did(subject: &Subject<'_>) {
     assert_eq!(status["transfer"]["sent"], 5);
     let put = status["store_calls"].as_array().unwrap().iter().find(|calls| calls["op"] == "put").unwrap();
     assert_eq!((&put["count"], &put["errors"]), (&1.into(), &0.into()));
+    let calls = |op: &str| {
+        let kinds = status["kernel_calls"].as_array().unwrap();
+        kinds.iter().find(|calls| calls["op"] == op).unwrap_or_else(|| panic!("{op} in {status}"))
+    };
+    assert_eq!((&calls("create")["count"], &status["panics"]), (&1.into(), &0.into()));
+    assert!(calls("create")["nanos"].as_u64().unwrap() > 1000, "{status}");
+    assert!(status["billed"]["put"].as_u64().unwrap() >= 1, "{status}");
     let text = must(&["status"], &subject.path("f"));
     assert!(text.contains("everything is in the bucket") && text.contains("conflicts   none"), "{text}");
 }

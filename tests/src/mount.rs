@@ -244,9 +244,14 @@ impl Mount {
         Ok(())
     }
 
+    /// Kills keeper and worker; the dead mount stays.
+    pub fn kill(&mut self) -> Result<()> {
+        kill_all(&mut self.child)
+    }
+
     /// Kills keeper and worker, as a crash of the machine would, and removes the dead mount.
     pub fn crash(mut self) -> Result<()> {
-        kill_all(&mut self.child)?;
+        self.kill()?;
         detach(&self.dir)
     }
 }

@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
 
+mod keeper;
 mod killer;
 mod loads;
 mod open;
@@ -19,7 +20,7 @@ use tarn_tests::{paths, suite};
 
 fn main() -> ExitCode {
     let limit = Duration::from_secs(if paths::full() { 1800 } else { 240 });
-    let code = suite::run(limit, &[open::ALL, points::ALL, upgrade::ALL, loads::ALL]);
+    let code = suite::run(limit, &[open::ALL, points::ALL, keeper::ALL, upgrade::ALL, loads::ALL]);
     results::write();
     code
 }

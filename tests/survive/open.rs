@@ -24,6 +24,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     times_and_modes_stay,
     the_keeper_is_small_and_sleeps,
     the_status_counts_the_dead,
+    conflicts_stay_in_the_status,
 );
 
 /// Kills the worker of the subject's mount.
@@ -232,4 +233,21 @@ fn the_status_counts_the_dead(subject: &Subject<'_>) {
         said.starts_with("restarts    2; the last ") && said.ends_with("ago: signal: 9 (SIGKILL)"),
         "{said}"
     );
+}
+
+fn conflicts_stay_in_the_status(subject: &Subject<'_>) {
+    fs::write(subject.path("f"), b"first").unwrap();
+    let mut file = OpenOptions::new().append(true).open(subject.path("f")).unwrap();
+    subject.bucket().put("f", b"theirs").unwrap();
+    file.write_all(b" ours").unwrap();
+    file.sync_all().unwrap_err();
+    let conflicts = || {
+        let mut tarn = tarn_tests::mount::tarn().unwrap();
+        let said = run::must(tarn.arg("status").arg(subject.root()), CHANGE_LIMIT).unwrap();
+        said[said.find("  conflicts ").unwrap()..].to_owned()
+    };
+    let before = conflicts();
+    assert!(before.contains("f was changed elsewhere, ours is f.conflict-"), "{before}");
+    kill(subject);
+    assert_eq!(conflicts(), before);
 }

@@ -21,6 +21,18 @@ pub enum Error {
     /// No mount is there.
     #[error("{0} is not below a mount of tarn that this user made")]
     NoMount(String),
+    /// A mount whose processes were killed.
+    #[error(
+        "{dir} is a dead mount: its processes were killed, and every call on it fails with \"Transport endpoint is not \
+         connected\"; clean it up with: tarn umount {dir}; then mount again, which uploads what was closed and is \
+         not in the bucket yet; the log: {log}"
+    )]
+    Dead {
+        /// The mount point.
+        dir: String,
+        /// Where they logged.
+        log: String,
+    },
     /// The mount did not answer.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -47,9 +59,10 @@ pub async fn status(dir: Option<&Path>, json: bool, registry: &Registry) -> Resu
     for record in &records {
         match ask_status(record, registry).await {
             Ok(status) => found.push(status),
+            Err(error) if dir.is_some() => return Err(error),
             // One of many may end while it is asked.
-            Err(_) if dir.is_none() && registry.find(&record.dir)?.is_none() => {}
-            Err(error) => return Err(error.into()),
+            Err(_) if registry.find(&record.dir)?.is_none() => {}
+            Err(error) => found.push(unanswered(record, &error)),
         }
     }
     if json {
@@ -63,14 +76,36 @@ pub async fn status(dir: Option<&Path>, json: bool, registry: &Registry) -> Resu
     Ok(found.iter().map(text::status).collect::<Vec<_>>().join("\n"))
 }
 
-async fn ask_status(record: &Record, registry: &Registry) -> Result<MountStatus, ClientError> {
-    Client::connect(&registry.socket_of(&record.dir)).await?.status().await
+async fn ask_status(record: &Record, registry: &Registry) -> Result<MountStatus, Error> {
+    Ok(ask(record, registry).await?.status().await?)
+}
+
+/// What is known of a mount that does not answer.
+fn unanswered(record: &Record, error: &Error) -> MountStatus {
+    MountStatus {
+        source: record.source.clone(),
+        dir: record.dir.display().to_string(),
+        log: record.log.clone(),
+        error: error.to_string(),
+        ..MountStatus::default()
+    }
+}
+
+/// Connects to the worker of a mount.
+async fn ask(record: &Record, registry: &Registry) -> Result<Client, Error> {
+    match Client::connect(&registry.socket_of(&record.dir)).await {
+        // Without a keeper nobody brings it back.
+        Err(ClientError::Connect { .. }) if !record.process.is_alive() => {
+            Err(Error::Dead { dir: record.dir.display().to_string(), log: record.log.clone() })
+        }
+        asked => Ok(asked?),
+    }
 }
 
 /// Puts everything that was written below the mount of `path` into the bucket.
 pub async fn flush(path: &Path, registry: &Registry) -> Result<String, Error> {
     let record = mount_of(path, registry)?;
-    let reply = Client::connect(&registry.socket_of(&record.dir)).await?.flush().await?;
+    let reply = ask(&record, registry).await?.flush().await?;
     match reply.failed.first() {
         None => Ok(format!(
             "{}: everything is in the bucket; {} files were committed now\n",
@@ -87,7 +122,7 @@ pub async fn flush(path: &Path, registry: &Registry) -> Result<String, Error> {
 /// Changes what the mount of `path` logs.
 pub async fn log_level(path: &Path, level: &str, registry: &Registry) -> Result<String, Error> {
     let record = mount_of(path, registry)?;
-    let before = Client::connect(&registry.socket_of(&record.dir)).await?.set_log_level(level).await?;
+    let before = ask(&record, registry).await?.set_log_level(level).await?;
     Ok(format!("{}: log level {level}, was {before}; the log: {}\n", record.dir.display(), record.log))
 }
 
@@ -96,7 +131,7 @@ pub async fn cache(action: CacheAction, paths: &[PathBuf], registry: &Registry) 
     let mut sum = Sum::default();
     for path in paths {
         let record = mount_of(path, registry)?;
-        let client = Client::connect(&registry.socket_of(&record.dir)).await?;
+        let client = ask(&record, registry).await?;
         let bar = ProgressBar::no_length().with_style(style());
         bar.set_prefix(path.display().to_string());
         sum.add(walk(action, path, &client, &bar).await?);

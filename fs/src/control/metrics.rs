@@ -46,6 +46,7 @@ pub(super) fn render(status: &MountStatus) -> Result<String, fmt::Error> {
     gauge("up_seconds", "Seconds since the serving process began", status.up_seconds);
     gauge("memory_bytes", "Memory of the serving process in RAM", status.memory);
     gauge("passthrough", "1 if the kernel serves local files by itself", u64::from(serving.passthrough));
+    gauge("keeper", "1 while somebody would replace the serving process", u64::from(!status.keeper_gone));
     gauge("inodes", "Files and directories that the kernel knows", status.inodes);
     gauge("handles", "Open files and directories", status.handles);
     gauge("dirty_files", "Files with bytes that the bucket does not have", dirty.files);
@@ -72,6 +73,8 @@ pub(super) fn render(status: &MountStatus) -> Result<String, fmt::Error> {
     counter("cache_evicted_bytes", "Bytes freed to make room", cache.evicted);
     counter("received_bytes", "Bytes of object data received", transfer.received);
     counter("sent_bytes", "Bytes of object data sent", transfer.sent);
+    counter("panics", "Requests of the kernel that ran into a bug and got EIO", status.panics);
+    kernel_calls(&mut registry, status);
     store_calls(&mut registry, status);
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -81,6 +84,18 @@ pub(super) fn render(status: &MountStatus) -> Result<String, fmt::Error> {
 /// A label's value as the format wants it; the library leaves that to its caller.
 fn escape(value: &str) -> String {
     value.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n")
+}
+
+fn kernel_calls(registry: &mut Registry, status: &MountStatus) {
+    let calls = Family::<Labels, Counter>::default();
+    let seconds = Family::<Labels, Counter<f64, std::sync::atomic::AtomicU64>>::default();
+    for call in &status.kernel_calls {
+        let labels = vec![("op", call.op.clone())];
+        calls.get_or_create(&labels).inc_by(call.count);
+        seconds.get_or_create(&labels).inc_by(call.nanos as f64 / 1e9);
+    }
+    registry.register("kernel_calls", "Requests of the kernel by kind", calls);
+    registry.register_with_unit("kernel_calls", "Time until they were answered", Unit::Seconds, seconds);
 }
 
 fn store_calls(registry: &mut Registry, status: &MountStatus) {
@@ -158,6 +173,8 @@ mod tests {
             source: "s3://b".into(),
             cache: Some(CacheUse { hits: 3, ..CacheUse::default() }),
             store_calls: vec![Calls { op: "get".into(), count: 4, errors: 1, nanos: 2_500_000_000 }],
+            kernel_calls: vec![Calls { op: "read".into(), count: 7, errors: 0, nanos: 500_000_000 }],
+            panics: 2,
             ..MountStatus::default()
         };
         let text = render(&status).expect("rendered");
@@ -165,6 +182,9 @@ mod tests {
             r#"tarn_cache_hits_total{dir="/mnt/a \"b\"",source="s3://b"} 3"#,
             r#"tarn_store_calls_total{dir="/mnt/a \"b\"",source="s3://b",op="get"} 4"#,
             r#"tarn_store_calls_seconds_total{dir="/mnt/a \"b\"",source="s3://b",op="get"} 2.5"#,
+            r#"tarn_kernel_calls_total{dir="/mnt/a \"b\"",source="s3://b",op="read"} 7"#,
+            r#"tarn_kernel_calls_seconds_total{dir="/mnt/a \"b\"",source="s3://b",op="read"} 0.5"#,
+            r#"tarn_panics_total{dir="/mnt/a \"b\"",source="s3://b"} 2"#,
             "# EOF",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -3,16 +3,17 @@
 use super::proto;
 use super::proto::control_server::{Control, ControlServer};
 use super::proto::{
-    CacheAction, CacheReply, CacheRequest, CacheUse, Calls, Conflict, Dirty, Failure, FlushReply,
+    Billed, CacheAction, CacheReply, CacheRequest, CacheUse, Calls, Conflict, Dirty, Failure, FlushReply,
     FlushRequest, LogLevel, MountStatus, Serving, StatusRequest, Transfer,
 };
 use crate::clock;
 use crate::config::table::LOG_LEVELS;
 use crate::fuse::session::mountinfo;
+use crate::fuse::{AnsweredKind, Gate};
 use crate::inode::Ino;
 use crate::keeper::channel::Restarts;
 use crate::mount::guard::Guard;
-use crate::store::{ObserveStore, Op};
+use crate::store::{Counts, ObserveStore, Op, Price};
 use crate::telemetry::LevelSwitch;
 use crate::vfs::{CopyAction, Vfs};
 use parking_lot::Mutex;
@@ -47,6 +48,8 @@ pub struct Mounted {
     pub endpoint: String,
     /// What is known of the server.
     pub guard: Guard,
+    /// Where the kernel's requests are counted.
+    pub gate: Gate,
 }
 
 /// What the mount knows of itself.
@@ -58,6 +61,7 @@ pub(crate) struct Facts {
     pub(crate) log_level: String,
     pub(crate) read_only: bool,
     pub(crate) restarts: Restarts,
+    pub(crate) keeper_gone: Arc<AtomicBool>,
     pub(crate) switch: LevelSwitch,
 }
 
@@ -146,7 +150,7 @@ impl Desk {
             kept_as: conflict.kept_as,
             unix_seconds: seconds(conflict.at),
         });
-        let counts = self.mounted.store.counts();
+        let (counts, answered) = (self.mounted.store.counts(), self.mounted.gate.answered());
         MountStatus {
             source: self.facts.source.clone(),
             dir: self.facts.dir.display().to_string(),
@@ -172,6 +176,10 @@ impl Desk {
             guard: Some(guard(&self.mounted.guard)),
             restarts: self.facts.restarts.count,
             last_death: self.facts.restarts.last.clone(),
+            kernel_calls: answered.kinds.into_iter().map(|(op, kind)| kernel_calls(op, kind)).collect(),
+            panics: answered.panics,
+            billed: Some(billed(&counts)),
+            keeper_gone: self.facts.keeper_gone.load(Ordering::Relaxed),
         }
     }
 
@@ -217,6 +225,15 @@ fn guard(guard: &Guard) -> proto::Guard {
 fn calls(op: Op, tally: crate::store::Tally) -> Option<Calls> {
     let crate::store::Tally { calls: count, failed: errors, nanos } = tally;
     (count > 0).then(|| Calls { op: op.to_string(), count, errors, nanos })
+}
+
+fn kernel_calls(op: &str, kind: AnsweredKind) -> Calls {
+    Calls { op: op.to_owned(), count: kind.count, errors: 0, nanos: kind.nanos }
+}
+
+fn billed(counts: &Counts) -> Billed {
+    let of = |price| Op::ALL.into_iter().filter(|op| op.price() == price).map(|op| counts.of(op)).sum();
+    Billed { put: of(Price::Put), get: of(Price::Get), free: of(Price::Free) }
 }
 
 /// Bytes of memory that this process has in RAM (`statm`, second field, in pages).

@@ -1,6 +1,6 @@
 //! A status as a person reads it. Pure.
 
-use super::proto::{CacheUse, Calls, Dirty, Guard, MountStatus, Serving};
+use super::proto::{Billed, CacheUse, Calls, Dirty, Guard, MountStatus, Serving};
 use std::fmt::Write;
 
 /// Bytes with a unit that keeps the number short: `12.5 MiB`.
@@ -38,6 +38,10 @@ pub(super) fn status(status: &MountStatus) -> String {
         // Writing to a string cannot fail.
         writeln!(text, "  {name:<12}{value}").unwrap_or_default();
     };
+    if !status.error.is_empty() {
+        line("NO ANSWER", status.error.clone());
+        return text;
+    }
     let (version, pid) = (&status.version, status.pid);
     line("endpoint", status.endpoint.clone());
     line(
@@ -49,11 +53,16 @@ pub(super) fn status(status: &MountStatus) -> String {
         ),
     );
     line("restarts", restarts(status));
+    if status.keeper_gone {
+        line("keeper", KEEPER_GONE.to_owned());
+    }
     line("serving", serving(status.serving.as_ref()));
     line("writers", guard(status.guard.as_ref()));
     line("dirty", dirty(status.dirty.as_ref()));
     line("cache", cache(status.cache.as_ref()));
+    line("kernel", kernel(status));
     line("requests", calls(&status.store_calls));
+    line("billed", billed(status.billed.unwrap_or_default()));
     if let Some(transfer) = &status.transfer {
         line("transfer", format!("{} received, {} sent", bytes(transfer.received), bytes(transfer.sent)));
     }
@@ -67,6 +76,24 @@ pub(super) fn status(status: &MountStatus) -> String {
         line("", format!("{} was changed elsewhere, ours is {}", conflict.key, conflict.kept_as));
     }
     text
+}
+
+/// What a mount without its keeper is, and what to do.
+const KEEPER_GONE: &str = "GONE: nobody replaces this process if it dies, and it cannot be upgraded; programs \
+    notice nothing until then. Unmount and mount again when they can spare the mount";
+
+fn kernel(status: &MountStatus) -> String {
+    let text = calls(&status.kernel_calls);
+    match status.panics {
+        0 => text,
+        count => format!("{text}; {count} ran into a bug and got EIO, please report what the log says"),
+    }
+}
+
+fn billed(Billed { put, get, free }: Billed) -> String {
+    format!(
+        "{put} as PUT, COPY, POST or LIST, {get} as GET or HEAD, {free} not; what was sent again not counted"
+    )
 }
 
 fn restarts(status: &MountStatus) -> String {
@@ -179,7 +206,11 @@ mod tests {
                 floor: 2 << 30,
                 ..CacheUse::default()
             }),
+            kernel_calls: vec![Calls { op: "lookup".into(), count: 10, errors: 0, nanos: 5_000_000 }],
+            panics: 1,
             store_calls: vec![Calls { op: "get".into(), count: 4, errors: 1, nanos: 8_000_000 }],
+            billed: Some(Billed { put: 0, get: 4, free: 2 }),
+            keeper_gone: true,
             transfer: Some(Transfer { received: 1 << 20, sent: 0 }),
             conflicts: vec![Conflict { key: "a".into(), kept_as: "a.conflict".into(), unix_seconds: 0 }],
             ..MountStatus::default()
@@ -193,11 +224,16 @@ mod tests {
             "2 files are not in the bucket yet, 4.0 KiB, the oldest for 1 min 1 s",
             "75.0 % of 4 reads hit; NOTHING more is kept: 1.0 GiB of the disk are free, 2.0 GiB must be",
             "(cache-min-free); 1 damaged blocks healed",
+            "keeper      GONE: nobody replaces this process if it dies",
+            "kernel      lookup 10 (0.5 ms); 1 ran into a bug and got EIO",
             "get 4 (2.0 ms, 1 failed)",
+            "billed      0 as PUT, COPY, POST or LIST, 4 as GET or HEAD, 2 not",
             "a was changed elsewhere, ours is a.conflict",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
         assert!(status(&MountStatus::default()).contains("everything is in the bucket"));
+        let dead = MountStatus { dir: "/d".into(), error: "a dead mount".into(), ..MountStatus::default() };
+        assert_eq!(status(&dead), "/d  \n  NO ANSWER   a dead mount\n");
     }
 }

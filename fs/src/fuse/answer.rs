@@ -1,5 +1,6 @@
 //! Runs an operation and answers the request, whatever happens.
 
+use super::gate::Gate;
 use crate::error::{Error, Result};
 use crate::vfs::{Call, Vfs};
 use fuser::Errno;
@@ -84,13 +85,13 @@ fn failpoint(_at: &str, _call: Call) {}
 
 /// Polls `work` once here; if it has to wait, it goes on in `runtime`. `reply` gets the result.
 pub(super) fn answer<T: Send + 'static>(
-    runtime: &tokio::runtime::Handle,
+    (runtime, gate): (&tokio::runtime::Handle, &Gate),
     patience: Patience,
     work: impl Future<Output = Result<T>> + Send + 'static,
     reply: impl FnOnce(Result<T>) + Send + 'static,
 ) {
     let _context = runtime.enter();
-    let caught = AssertUnwindSafe(work).catch_unwind();
+    let (gate, caught) = (gate.clone(), AssertUnwindSafe(work).catch_unwind());
     let mut work = Box::pin(async move {
         match patience {
             Patience::Bounded => {
@@ -98,7 +99,7 @@ pub(super) fn answer<T: Send + 'static>(
             }
             Patience::Unbounded => caught.await,
         }
-        .unwrap_or(Err(Error::Internal("a request panicked")))
+        .unwrap_or_else(|_panic| panicked(&gate))
     });
     match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(result) => reply(result),
@@ -107,8 +108,13 @@ pub(super) fn answer<T: Send + 'static>(
 }
 
 /// Runs an operation that never waits; a panic is an error of this request alone.
-pub(super) fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
-    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(Error::Internal("a request panicked")))
+pub(super) fn guarded<T>(gate: &Gate, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_panic| panicked(gate))
+}
+
+fn panicked<T>(gate: &Gate) -> Result<T> {
+    gate.panicked();
+    Err(Error::Internal("a request panicked"))
 }
 
 #[cfg(test)]
@@ -121,6 +127,8 @@ mod tests {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
         let (told, hear) = mpsc::channel();
+        let gate = Gate::default();
+        let on = (runtime.handle(), &gate);
         let panics = |later: bool| async move {
             if later {
                 tokio::task::yield_now().await;
@@ -130,12 +138,13 @@ mod tests {
         for later in [false, true] {
             let told = told.clone();
             let reply = move |result: Result<()>| told.send(result).expect("the test listens");
-            answer(runtime.handle(), Patience::Unbounded, panics(later), reply);
+            answer(on, Patience::Unbounded, panics(later), reply);
             assert!(matches!(hear.recv().expect("an answer"), Err(Error::Internal(_))), "{later}");
         }
-        assert!(matches!(guarded::<()>(|| panic!("as a bug would")), Err(Error::Internal(_))));
+        assert!(matches!(guarded::<()>(&gate, || panic!("as a bug would")), Err(Error::Internal(_))));
+        assert_eq!(gate.answered().panics, 3);
         let reply = move |result: Result<u8>| told.send(result.map(drop)).expect("the test listens");
-        answer(runtime.handle(), Patience::Unbounded, async { Ok(1) }, reply);
+        answer(on, Patience::Unbounded, async { Ok(1) }, reply);
         hear.recv().expect("an answer").expect("the next request is served");
     }
 }

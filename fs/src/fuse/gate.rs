@@ -1,7 +1,11 @@
-//! Counts the requests that are worked on, and lets no more in when another worker is about to take over.
+//! Every request of the kernel passes here: it is counted by its kind and timed, and no more are let in when another
+//! worker is about to take over.
 
+use crate::clock;
 use parking_lot::{Condvar, Mutex};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Every request passes here. Cloning shares it.
 #[derive(Debug, Clone, Default)]
@@ -17,22 +21,45 @@ struct Inner {
 struct State {
     inside: u64,
     closed: bool,
+    answered: Answered,
+}
+
+/// What has been answered so far.
+#[derive(Debug, Clone, Default)]
+pub struct Answered {
+    /// By the name of the request.
+    pub kinds: BTreeMap<&'static str, Kind>,
+    /// Requests that ran into a bug and got EIO.
+    pub panics: u64,
+}
+
+/// The requests of one kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Kind {
+    /// How many.
+    pub count: u64,
+    /// Nanoseconds until they were answered, summed up.
+    pub nanos: u64,
 }
 
 /// A request that is being worked on; drop it when it is answered.
 #[derive(Debug)]
-pub(super) struct Pass(Arc<Inner>);
+pub(super) struct Pass {
+    gate: Arc<Inner>,
+    op: &'static str,
+    since: Instant,
+}
 
 impl Gate {
     /// Lets a request in. At a closed gate the thread that has read it waits for the end of the process: the kernel
     /// sends the request to the next worker.
-    pub(super) fn enter(&self) -> Pass {
+    pub(super) fn enter(&self, op: &'static str) -> Pass {
         let mut state = self.0.state.lock();
         while state.closed {
             self.0.empty.wait(&mut state);
         }
         state.inside += 1;
-        Pass(Arc::clone(&self.0))
+        Pass { gate: Arc::clone(&self.0), op, since: clock::instant() }
     }
 
     /// Closes the gate and waits until every request inside has been answered. Who waits for this sets the limit.
@@ -43,12 +70,28 @@ impl Gate {
             self.0.empty.wait(&mut state);
         }
     }
+
+    /// Counts a request that ran into a bug.
+    pub(super) fn panicked(&self) {
+        self.0.state.lock().answered.panics += 1;
+    }
+
+    /// What has been answered so far.
+    pub fn answered(&self) -> Answered {
+        self.0.state.lock().answered.clone()
+    }
 }
 
 impl Drop for Pass {
     fn drop(&mut self) {
-        self.0.state.lock().inside -= 1;
-        self.0.empty.notify_all();
+        let elapsed = clock::instant().saturating_duration_since(self.since);
+        let mut state = self.gate.state.lock();
+        state.inside -= 1;
+        let kind = state.answered.kinds.entry(self.op).or_default();
+        kind.count += 1;
+        kind.nanos = kind.nanos.saturating_add(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX));
+        drop(state);
+        self.gate.empty.notify_all();
     }
 }
 
@@ -60,7 +103,7 @@ mod tests {
     #[test]
     fn a_closed_gate_lets_out_and_not_in() {
         let gate = Gate::default();
-        let inside = gate.enter();
+        let inside = gate.enter("read");
         let (closed, told) = mpsc::channel();
         let closing = gate.clone();
         let thread = std::thread::spawn(move || {
@@ -74,5 +117,19 @@ mod tests {
         drop(inside);
         told.recv().expect("closed");
         thread.join().expect("closed");
+    }
+
+    #[test]
+    fn requests_count_by_kind_once_they_are_answered() {
+        let gate = Gate::default();
+        drop(gate.enter("lookup"));
+        let (under_way, second) = (gate.enter("read"), gate.enter("lookup"));
+        drop(second);
+        let answered = gate.answered();
+        let counts: Vec<_> = answered.kinds.iter().map(|(op, kind)| (*op, kind.count)).collect();
+        assert_eq!(counts, [("lookup", 2)]);
+        assert!(answered.kinds["lookup"].nanos > 0);
+        drop(under_way);
+        assert_eq!(gate.answered().kinds["read"].count, 1);
     }
 }

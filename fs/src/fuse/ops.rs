@@ -7,6 +7,7 @@ mod names;
 
 use super::answer::{Patience, answer, errno, guarded, seal};
 use super::decode::{absent, call, keeps_set_id, time};
+use super::gate::Pass;
 use super::{Adapter, file_attr};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -39,21 +40,33 @@ impl Adapter {
         work: impl Future<Output = Result<T>> + Send + 'static,
         reply: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        let (vfs, pass) = (Arc::clone(&self.vfs), self.gate.enter());
-        answer(&self.runtime, patience, call.during(work), move |result| {
+        self.run_inside(self.gate.enter(call.op), call, patience, work, reply);
+    }
+
+    /// The same for a request that has been let in.
+    fn run_inside<T: Send + 'static>(
+        &self,
+        pass: Pass,
+        call: Call,
+        patience: Patience,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+        reply: impl FnOnce(Result<T>) + Send + 'static,
+    ) {
+        let vfs = Arc::clone(&self.vfs);
+        answer((&self.runtime, &self.gate), patience, call.during(work), move |result| {
             seal(&vfs, call);
             reply(result);
             drop(pass);
         });
     }
 
-    /// Runs an operation that never waits, up to the point where it may be answered.
-    fn run_now<T>(&self, call: Call, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        // An answer that is lost behind the seal is given by the next worker.
-        let _pass = self.gate.enter();
-        let result = call.during_now(|| guarded(work));
+    /// Runs an operation that never waits.
+    fn run_now<T>(&self, call: Call, work: impl FnOnce() -> Result<T>, reply: impl FnOnce(Result<T>)) {
+        let pass = self.gate.enter(call.op);
+        let result = call.during_now(|| guarded(&self.gate, work));
         seal(&self.vfs, call);
-        result
+        reply(result);
+        drop(pass);
     }
 
     fn run_entry(
@@ -236,6 +249,7 @@ impl Filesystem for Adapter {
         _new_name: &OsStr,
         reply: ReplyEntry,
     ) {
+        let _pass = self.gate.enter("link");
         // A key has one name. Programs that know EPERM from other file systems copy or rename instead.
         reply.error(errno("link", &Error::NotPermitted("an object has one name")));
     }

@@ -84,6 +84,7 @@ pub async fn open_with(
     if let Some(state) = &session.state {
         adapter.restore(state);
     }
+    let gate = adapter.gate();
     let mounted = Mounted {
         vfs: Arc::clone(&vfs),
         store,
@@ -92,8 +93,8 @@ pub async fn open_with(
         passthrough_off,
         endpoint,
         guard,
+        gate: gate.clone(),
     };
-    let gate = adapter.gate();
     Ok(Opened { adapter, served: vfs, gate, mounted })
 }
 

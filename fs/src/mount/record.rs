@@ -2,8 +2,10 @@
 //! wait until it has drained.
 //!
 //! Invariants: files are 0600 in a directory of the user (0700); the pid counts only together with the process's
-//! start time; the serving process removes its file at its end, and whoever looks removes stale ones.
+//! start time; the keeper removes its file at its end, and whoever looks removes stale ones. A record whose keeper
+//! was killed stays while its mount stands: the worker goes on, and its socket is found by it.
 
+use crate::fuse::session::mountinfo;
 use crate::process::ProcessId;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -93,7 +95,7 @@ impl Registry {
         }
     }
 
-    /// The record of the mount at `dir`, if its process lives; its open file tells the outcome later.
+    /// The record of the mount at `dir`, if its keeper lives or it still stands; its open file tells the outcome later.
     pub fn find(&self, dir: &Path) -> io::Result<Option<Watched>> {
         self.remove_stale()?;
         let mut file = match File::open(self.path_of(dir)) {
@@ -105,7 +107,7 @@ impl Registry {
         Ok((record.dir == dir).then_some(Watched { record, file }))
     }
 
-    /// The records of all mounts whose process lives, by mount point.
+    /// The records of all mounts whose keeper lives or that still stand, by mount point.
     pub fn all(&self) -> io::Result<Vec<Record>> {
         self.remove_stale()?;
         let mut records = Vec::new();
@@ -134,8 +136,8 @@ impl Registry {
         self.path_of(dir).with_extension("door")
     }
 
-    /// Removes the records of processes that are gone, drafts of such, and their sockets. What else lies there is
-    /// not the registry's.
+    /// Removes the records of mounts that are gone with their keepers, drafts of such, and their sockets. What else
+    /// lies there is not the registry's.
     fn remove_stale(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -145,7 +147,7 @@ impl Registry {
                 // A mount makes its socket after its record.
                 Some(Kept::Socket) => !path.with_extension("json").exists(),
                 Some(Kept::Record) => match File::open(&path).and_then(|mut file| read(&mut file)) {
-                    Ok(record) => !record.process.is_alive(),
+                    Ok(record) => !record.process.is_alive() && !stands(&record.dir),
                     Err(error) => error.kind() != io::ErrorKind::NotFound,
                 },
             };
@@ -184,6 +186,11 @@ fn kept(path: &Path) -> Option<Kept> {
         "sock" | "door" => Some(Kept::Socket),
         draft => Some(Kept::Draft { writer: draft.strip_suffix(".new")?.parse().ok()? }),
     }
+}
+
+/// Whether a mount of tarn is there. The list says so; the mount itself, which may be stuck, is not asked.
+fn stands(dir: &Path) -> bool {
+    mountinfo::find_last(dir).is_ok_and(|found| found.is_some_and(|entry| entry.is_tarn()))
 }
 
 fn read(file: &mut File) -> io::Result<Record> {
@@ -237,6 +244,11 @@ pub struct Watched {
 }
 
 impl Watched {
+    /// Whether its keeper lives.
+    pub fn is_kept(&self) -> bool {
+        self.record.process.is_alive()
+    }
+
     /// How the drain ended; `None` if the process has not said, or died.
     pub fn outcome(&mut self) -> io::Result<Option<Outcome>> {
         Ok(read(&mut self.file)?.outcome)

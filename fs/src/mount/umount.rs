@@ -9,6 +9,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_s
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,11 @@ pub enum Done {
     Cleaned,
     /// The mount is gone; who served it is not known to this user.
     Unmounted,
+    /// The worker of a keeper that was killed has ended.
+    Orphaned {
+        /// Where it logged.
+        log: String,
+    },
 }
 
 impl fmt::Display for Done {
@@ -41,6 +47,11 @@ impl fmt::Display for Done {
             ),
             Self::Unmounted => f.write_str(
                 "unmounted; the process that serves it belongs to somebody else and commits by itself",
+            ),
+            Self::Orphaned { log } => write!(
+                f,
+                "unmounted; its keeper had been killed: the log says what its worker committed at the end ({log}), \
+                 and what it could not stays in the cache directory for the next mount"
             ),
         }
     }
@@ -111,12 +122,11 @@ pub fn umount(dir: &Path, force: bool, timeout: Duration, registry: &Registry) -
     let dead = checks::is_dead_mount(&dir);
     let watched = registry.find(&dir)?;
     // Opened before the unmount: afterwards the process may end, and its number may be given to another.
-    let process =
-        watched.as_ref().map(|watched| open_process(watched.record.process.pid)).transpose()?.flatten();
-    let unmounted = match &process {
+    let server = watched.as_ref().map(|watched| Server::of(watched, registry)).transpose()?.flatten();
+    let unmounted = match &server {
         // An unmount asks the serving process, which may be what hangs.
-        Some(process) if force => {
-            pidfd_send_signal(process, Signal::TERM).map_err(io::Error::from)?;
+        Some(server) if force => {
+            pidfd_send_signal(&server.process, Signal::TERM).map_err(io::Error::from)?;
             Ok(())
         }
         Some(_) => session::unmount_entry(&entry, Mode::Clean),
@@ -132,29 +142,56 @@ pub fn umount(dir: &Path, force: bool, timeout: Duration, registry: &Registry) -
         }
         Err(error) => return Err(error.into()),
     }
-    match (watched, process) {
-        (Some(watched), Some(process)) => {
-            let pid = watched.record.process.pid;
-            let ended = await_end(watched, &process, end, timeout);
+    match (watched, server) {
+        (Some(watched), Some(server)) => {
+            let ended = await_end(watched, &server, end, timeout);
             if force && matches!(ended, Err(UmountError::Timeout { .. })) {
-                end_by_force(&entry, pid, &process)?;
+                end_by_force(&entry, &server)?;
             }
             ended
         }
+        (Some(_) | None, _) if dead => Ok(Done::Cleaned),
         (Some(watched), None) => outcome(watched),
-        (None, _) if dead => Ok(Done::Cleaned),
         (None, _) => Ok(Done::Unmounted),
     }
 }
 
+/// The process to wait for.
+struct Server {
+    pid: i32,
+    process: OwnedFd,
+    /// It is the keeper; if that was killed, its worker.
+    keeps: bool,
+}
+
+impl Server {
+    /// `None` if it has ended.
+    fn of(watched: &Watched, registry: &Registry) -> io::Result<Option<Self>> {
+        let keeps = watched.is_kept();
+        let pid = match keeps {
+            true => Some(watched.record.process.pid),
+            false => listener(&registry.socket_of(&watched.record.dir)),
+        };
+        let Some(pid) = pid else { return Ok(None) };
+        Ok(open_process(pid)?.map(|process| Self { pid, process, keeps }))
+    }
+}
+
+/// The process that listens at `path`.
+fn listener(path: &Path) -> Option<i32> {
+    let stream = UnixStream::connect(path).ok()?;
+    Some(rustix::net::sockopt::socket_peercred(&stream).ok()?.pid.as_raw_nonzero().get())
+}
+
 /// Takes the connection and the processes away: whoever waits in the mount gets an error. What was not committed
 /// stays in the cache directory.
-fn end_by_force(entry: &mountinfo::Entry, keeper: i32, process: &OwnedFd) -> Result<(), UmountError> {
+fn end_by_force(entry: &mountinfo::Entry, server: &Server) -> Result<(), UmountError> {
+    let Server { pid, process, .. } = server;
     // Where sysfs does not show connections, this one ends with the processes that hold it.
     if let Err(error) = session::abort(entry) {
         tracing::debug!(%error, "not aborted by itself");
     }
-    let workers = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"))?;
+    let workers = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
     // First the keeper, so that it starts no other worker.
     pidfd_send_signal(process, Signal::KILL).map_err(io::Error::from)?;
     for worker in workers.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
@@ -195,24 +232,24 @@ fn open_process(pid: i32) -> io::Result<Option<OwnedFd>> {
 
 fn await_end(
     watched: Watched,
-    process: &OwnedFd,
+    server: &Server,
     end: Instant,
     timeout: Duration,
 ) -> Result<Done, UmountError> {
     let left = end.saturating_duration_since(Instant::now());
     let left = Timespec::try_from(left).map_err(|_| io::Error::other("the timeout is too long"))?;
-    let mut fds = [PollFd::new(process, PollFlags::IN)];
+    let mut fds = [PollFd::new(&server.process, PollFlags::IN)];
     if rustix::io::retry_on_intr(|| poll(&mut fds, Some(&left))).map_err(io::Error::from)? == 0 {
         let record = watched.record;
         let dir = record.dir.display().to_string();
         return Err(UmountError::Timeout {
             dir,
-            pid: record.process.pid,
+            pid: server.pid,
             seconds: timeout.as_secs(),
             log: record.log,
         });
     }
-    outcome(watched)
+    if server.keeps { outcome(watched) } else { Ok(Done::Orphaned { log: watched.record.log }) }
 }
 
 fn outcome(mut watched: Watched) -> Result<Done, UmountError> {

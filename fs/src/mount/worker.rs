@@ -18,6 +18,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Does what the keeper orders, until the mount is gone.
 pub fn work<A, O, F>(config: &Config, open: O) -> Result<(), Failure>
@@ -86,6 +87,7 @@ where
     let role = if config.process.foreground { Role::Foreground } else { Role::Child };
     let log = log_target(role, &task.dir);
     let switch = telemetry::start(&log, &config.process.log_level, config.process.log_json)?;
+    let keeper_gone = Arc::new(AtomicBool::new(false));
     let facts = Facts {
         source: config.source.to_string(),
         dir: task.dir.clone(),
@@ -93,6 +95,7 @@ where
         log_level: config.process.log_level.clone(),
         read_only: config.files.read_only,
         restarts: task.restarts.clone(),
+        keeper_gone: Arc::clone(&keeper_gone),
         switch,
     };
     harden()?;
@@ -100,7 +103,7 @@ where
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tarn-worker").build()?;
     let Started { session, served, control, gate } =
         runtime.block_on(start(config, keeper, task, facts, open))?;
-    listen(keeper, gate)?;
+    listen(keeper, gate, keeper_gone)?;
     let failure = session.failure();
     runtime.spawn(async move {
         let reason = failure.await;
@@ -131,7 +134,7 @@ struct Started {
 }
 
 /// Waits for the keeper's word on a thread of its own.
-fn listen(keeper: &Channel, gate: Gate) -> std::io::Result<()> {
+fn listen(keeper: &Channel, gate: Gate, keeper_gone: Arc<AtomicBool>) -> std::io::Result<()> {
     let keeper = keeper.try_clone()?;
     let listen = move || loop {
         match keeper.receive::<Order>() {
@@ -143,6 +146,7 @@ fn listen(keeper: &Channel, gate: Gate) -> std::io::Result<()> {
             }
             Ok(Some((order, _))) => tracing::warn!(?order, "an order that comes too late"),
             Ok(None) | Err(_) => {
+                keeper_gone.store(true, Ordering::Relaxed);
                 tracing::error!("the keeper is gone; this mount goes on, but will not survive this process");
                 return;
             }

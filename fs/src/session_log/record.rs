@@ -120,6 +120,19 @@ pub enum Record {
         /// The request.
         unique: u64,
     },
+    /// Another client changed an object that was written here.
+    Conflict(ConflictRecord),
+}
+
+/// A conflict that people are to see.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConflictRecord {
+    /// The key that holds the other side.
+    pub key: String,
+    /// The key that holds ours.
+    pub kept_as: String,
+    /// When it was found.
+    pub at: Time,
 }
 
 /// Where an inode hangs in the tree.

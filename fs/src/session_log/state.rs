@@ -1,10 +1,12 @@
 //! What a log comes to. Pure: records in, state out, and back to the fewest records that give the same state.
 
-use super::record::{ContentRecord, How, NodeRecord, PlaceRecord, Record};
+use super::record::{ConflictRecord, ContentRecord, How, NodeRecord, PlaceRecord, Record};
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 /// Intents that are kept: far more than requests can be under way at once.
 const INTENTS_MAX: usize = 4096;
+/// Conflicts that are remembered for people; the objects beside the files remember them all.
+pub const CONFLICTS_MAX: usize = 1000;
 
 /// A mount as its last worker left it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -21,6 +23,8 @@ pub struct State {
     pub handles: BTreeMap<u64, HandleState>,
     /// Backing ids by inode.
     pub backings: BTreeMap<u64, u32>,
+    /// The last conflicts, oldest first.
+    pub conflicts: VecDeque<ConflictRecord>,
     intents: VecDeque<u64>,
 }
 
@@ -107,6 +111,12 @@ impl State {
                 }
                 self.intents.push_back(unique);
             }
+            Record::Conflict(conflict) => {
+                if self.conflicts.len() == CONFLICTS_MAX {
+                    self.conflicts.pop_front();
+                }
+                self.conflicts.push_back(conflict);
+            }
         }
     }
 
@@ -130,7 +140,9 @@ impl State {
         let handles = self.handles.iter().flat_map(|(fh, handle)| handle.records(*fh));
         let backings = self.backings.iter().map(|(ino, id)| Record::Backing { ino: *ino, id: Some(*id) });
         let intents = self.intents.iter().map(|unique| Record::Intent { unique: *unique });
-        started.into_iter().chain([given]).chain(inodes).chain(handles).chain(backings).chain(intents)
+        let conflicts = self.conflicts.iter().cloned().map(Record::Conflict);
+        let known = started.into_iter().chain([given]).chain(inodes).chain(handles).chain(backings);
+        known.chain(intents).chain(conflicts)
     }
 }
 

@@ -33,6 +33,27 @@ impl Op {
         Self::CompleteUpload,
         Self::AbortUpload,
     ];
+
+    /// What providers charge its requests as.
+    pub fn price(self) -> Price {
+        match self {
+            Self::Put | Self::Copy | Self::List => Price::Put,
+            Self::CreateUpload | Self::UploadPart | Self::CompleteUpload => Price::Put,
+            Self::Head | Self::Get => Price::Get,
+            Self::Delete | Self::AbortUpload => Price::Free,
+        }
+    }
+}
+
+/// The price classes of requests, as AWS has them; others follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Price {
+    /// PUT, COPY, POST and LIST: about ten times a GET.
+    Put,
+    /// GET and HEAD.
+    Get,
+    /// DELETE, and the end of an upload that is given up.
+    Free,
 }
 
 impl fmt::Display for Op {

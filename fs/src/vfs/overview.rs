@@ -3,10 +3,9 @@
 use super::Vfs;
 use crate::clock;
 use crate::inode::{Node, Stage};
+use crate::session_log::time::Time;
+use crate::session_log::{CONFLICTS_MAX, ConflictRecord, Record};
 use std::time::{Duration, SystemTime};
-
-/// Conflicts that are remembered for people; the objects beside the files remember them all.
-const CONFLICTS_MAX: usize = 1000;
 
 /// The state of a mount at one moment.
 #[derive(Debug, Clone, Default)]
@@ -60,11 +59,26 @@ impl Vfs {
     }
 
     pub(super) fn note_conflict(&self, key: String, kept_as: String) {
+        let conflict = Conflict { key, kept_as, at: clock::now() };
+        self.log.note(|| Record::Conflict((&conflict).into()));
+        self.log.flush();
         let mut conflicts = self.conflict_notes.lock();
         if conflicts.len() == CONFLICTS_MAX {
             conflicts.remove(0);
         }
-        conflicts.push(Conflict { key, kept_as, at: clock::now() });
+        conflicts.push(conflict);
+    }
+}
+
+impl From<&Conflict> for ConflictRecord {
+    fn from(Conflict { key, kept_as, at }: &Conflict) -> Self {
+        Self { key: key.clone(), kept_as: kept_as.clone(), at: Time(*at) }
+    }
+}
+
+impl From<&ConflictRecord> for Conflict {
+    fn from(ConflictRecord { key, kept_as, at }: &ConflictRecord) -> Self {
+        Self { key: key.clone(), kept_as: kept_as.clone(), at: at.0 }
     }
 }
 

@@ -72,10 +72,14 @@ impl Entries for ReplyDirectoryPlus {
 }
 
 pub(super) fn open(fs: &Adapter, call: Call, ino: INodeNo, reply: ReplyOpen) {
-    match fs.run_now(call, || fs.vfs.opendir(Ino(ino.0))) {
-        Ok(fh) => reply.opened(FileHandle(fh), FopenFlags::empty()),
-        Err(error) => reply.error(errno("opendir", &error)),
-    }
+    fs.run_now(
+        call,
+        || fs.vfs.opendir(Ino(ino.0)),
+        |opened| match opened {
+            Ok(fh) => reply.opened(FileHandle(fh), FopenFlags::empty()),
+            Err(error) => reply.error(errno("opendir", &error)),
+        },
+    );
 }
 
 pub(super) fn read<R: Entries>(fs: &Adapter, request: &Request, fh: FileHandle, offset: u64, reply: R) {
@@ -102,8 +106,12 @@ pub(super) fn sync(fs: &Adapter, call: Call, ino: INodeNo, reply: ReplyEmpty) {
 }
 
 pub(super) fn release(fs: &Adapter, call: Call, fh: FileHandle, reply: ReplyEmpty) {
-    match fs.run_now(call, || fs.vfs.releasedir(fh.0)) {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno("releasedir", &error)),
-    }
+    fs.run_now(
+        call,
+        || fs.vfs.releasedir(fh.0),
+        |result| match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno("releasedir", &error)),
+        },
+    );
 }

@@ -6,9 +6,9 @@ use super::super::answer::{Patience, guarded};
 use super::super::decode::{allocate, call, caller, is_sync, open_flags};
 use super::super::passthrough::{Reply, serve};
 use super::super::{Adapter, errno, file_attr};
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::inode::Ino;
-use crate::vfs::{Call, Seek};
+use crate::vfs::{Call, Seek, Vfs};
 use fuser::{
     FileHandle, Generation, INodeNo, OpenFlags, ReplyCreate, ReplyData, ReplyEmpty, ReplyLseek, ReplyOpen,
     ReplyWrite, Request, WriteFlags,
@@ -76,19 +76,19 @@ pub(super) fn create(
 }
 
 pub(super) fn read(fs: &Adapter, call: Call, fh: FileHandle, (offset, size): (u64, u32), reply: ReplyData) {
-    let _context = fs.runtime.enter();
+    let (_context, pass) = (fs.runtime.enter(), fs.gate.enter(call.op));
     let length = size as usize;
     BUFFER.with_borrow_mut(|buffer| {
         if buffer.len() < length {
             buffer.resize(length, 0);
         }
-        match guarded(|| fs.vfs.read_now(fh.0, offset, &mut buffer[..length])) {
+        match guarded(&fs.gate, || fs.vfs.read_now(fh.0, offset, &mut buffer[..length])) {
             Ok(Some(got)) => reply.data(&buffer[..got]),
             Err(error) => reply.error(errno("read", &error)),
             Ok(None) => {
                 let vfs = Arc::clone(&fs.vfs);
                 let work = async move { vfs.read(fh.0, offset, length).await };
-                fs.run(call, Patience::Bounded, work, move |result| match result {
+                fs.run_inside(pass, call, Patience::Bounded, work, move |result| match result {
                     Ok(bytes) => reply.data(&bytes),
                     Err(error) => reply.error(errno("read", &error)),
                 });
@@ -106,24 +106,25 @@ pub(super) fn write(
     reply: ReplyWrite,
 ) {
     let written = u32::try_from(data.len()).unwrap_or(u32::MAX);
-    let write = || {
+    let write = move |vfs: &Vfs, data: &[u8]| {
         if flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID) {
-            fs.vfs.drop_set_id(fh.0)?;
+            vfs.drop_set_id(fh.0)?;
         }
-        fs.vfs.write(fh.0, offset, data)
+        vfs.write(fh.0, offset, data)
     };
-    match fs.run_now(call, write) {
-        Ok(()) if is_sync(open_flags.0) => {
-            let vfs = Arc::clone(&fs.vfs);
-            let flush = async move { vfs.fsync(fh.0).await };
-            fs.run(call, Patience::Unbounded, flush, move |result| match result {
-                Ok(()) => reply.written(written),
-                Err(error) => reply.error(errno("write", &error)),
-            });
-        }
+    let answer = move |result: Result<()>| match result {
         Ok(()) => reply.written(written),
         Err(error) => reply.error(errno("write", &error)),
+    };
+    if is_sync(open_flags.0) {
+        let (vfs, data) = (Arc::clone(&fs.vfs), data.to_vec());
+        let through = async move {
+            write(&vfs, &data)?;
+            vfs.fsync(fh.0).await
+        };
+        return fs.run(call, Patience::Unbounded, through, answer);
     }
+    fs.run_now(call, || write(&fs.vfs, data), answer);
 }
 
 /// What a close needs.
@@ -151,25 +152,29 @@ pub(super) fn fallocate(
     (offset, length, mode): (u64, u64, i32),
     reply: ReplyEmpty,
 ) {
-    match fs.run_now(call, || fs.vfs.fallocate(fh.0, offset, length, allocate(mode)?)) {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(errno("fallocate", &error)),
-    }
+    fs.run_now(
+        call,
+        || fs.vfs.fallocate(fh.0, offset, length, allocate(mode)?),
+        |result| match result {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(errno("fallocate", &error)),
+        },
+    );
 }
 
 pub(super) fn lseek(fs: &Adapter, call: Call, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-    let found = fs.run_now(call, || {
+    let find = || {
         let offset = u64::try_from(offset).map_err(|_negative| Error::NoSuchOffset)?;
         match whence {
             libc::SEEK_DATA => fs.vfs.seek(fh.0, offset, Seek::Data),
             libc::SEEK_HOLE => fs.vfs.seek(fh.0, offset, Seek::Hole),
             _ => Err(Error::Invalid("whence")),
         }
-    });
-    match found {
+    };
+    fs.run_now(call, find, |found| match found {
         Ok(found) => reply.offset(found.cast_signed()),
         Err(error) => reply.error(errno("lseek", &error)),
-    }
+    });
 }
 
 pub(super) fn copy_file_range(

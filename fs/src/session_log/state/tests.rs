@@ -1,7 +1,7 @@
 use super::*;
 use crate::meta::{Kind, Posix};
 use crate::session_log::time::Time;
-use crate::session_log::{FileRecord, OverlayRecord, StagedRecord, VersionRecord};
+use crate::session_log::{ConflictRecord, FileRecord, OverlayRecord, StagedRecord, VersionRecord};
 use crate::store::{ETag, Headers, Version};
 use std::time::SystemTime;
 
@@ -48,6 +48,11 @@ fn state(records: impl IntoIterator<Item = Record>) -> State {
     state
 }
 
+fn conflict(key: &str) -> ConflictRecord {
+    let at = Time(SystemTime::UNIX_EPOCH);
+    ConflictRecord { key: key.to_owned(), kept_as: format!("{key}.conflict"), at }
+}
+
 /// Every kind of record once.
 fn everything() -> Vec<Record> {
     let how = How::File { writes: true, passthrough: true, direct: false, sync: false };
@@ -80,6 +85,7 @@ fn everything() -> Vec<Record> {
         Record::Shown { fh: 8, at: 5, anew: true, names: vec![b"f".to_vec()] },
         Record::Shown { fh: 8, at: 9, anew: false, names: vec![Vec::new()] },
         Record::Intent { unique: 76 },
+        Record::Conflict(conflict("f")),
     ]
 }
 
@@ -94,6 +100,7 @@ fn the_last_word_counts() {
     assert_eq!(state.handles[&8].shown, BTreeMap::from([(5, b"f".to_vec()), (9, Vec::new())]));
     assert_eq!(state.backings, BTreeMap::from([(2, 1)]));
     assert_eq!(state.intents(), HashSet::from([76]));
+    assert_eq!(state.conflicts, [conflict("f")]);
 }
 
 #[test]
@@ -118,4 +125,11 @@ fn old_intents_go_first() {
     let state = state((0..most + 2).map(|unique| Record::Intent { unique }));
     assert_eq!(state.intents().len(), INTENTS_MAX);
     assert!(!state.intents().contains(&1) && state.intents().contains(&(most + 1)));
+}
+
+#[test]
+fn old_conflicts_go_first() {
+    let state = state((0..=CONFLICTS_MAX).map(|n| Record::Conflict(conflict(&n.to_string()))));
+    assert_eq!(state.conflicts.len(), CONFLICTS_MAX);
+    assert_eq!(state.conflicts.front(), Some(&conflict("1")));
 }
