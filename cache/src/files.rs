@@ -101,8 +101,14 @@ impl Dir {
 
     /// Removes the file `name`; one that is gone is removed.
     pub(crate) fn remove(&self, name: &str) -> Result<()> {
+        self.remove_if_there(name).map(drop)
+    }
+
+    /// Removes the file `name`; says whether it was there.
+    pub(crate) fn remove_if_there(&self, name: &str) -> Result<bool> {
         match rustix::fs::unlinkat(&self.fd, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
             Err(error) => Err(Error::io("remove", self.path.join(name), error)),
         }
     }
@@ -119,6 +125,7 @@ impl Dir {
             Ok(stat) => Ok(Some(FileStat {
                 inode: stat.st_ino,
                 allocated: u64::try_from(stat.st_blocks).unwrap_or(0) * 512,
+                len: u64::try_from(stat.st_size).unwrap_or(0),
                 modified: stat.st_mtime,
             })),
             Err(Errno::NOENT) => Ok(None),
@@ -169,6 +176,8 @@ pub(crate) struct FileStat {
     pub(crate) inode: u64,
     /// Bytes on disk.
     pub(crate) allocated: u64,
+    /// Its length.
+    pub(crate) len: u64,
     /// When it was written, in seconds.
     pub(crate) modified: i64,
 }

@@ -32,4 +32,4 @@ pub use key::{BLOCK_SIZE, BlockIndex, BucketId, ByteRange, ObjectId};
 pub use object::{Access, Lookup, Object};
 pub use staging::{OrphanStaged, PromoteWith, Staged, StagedLabel};
 pub use stats::Stats;
-pub use store::{Store, StoreOptions, Taken};
+pub use store::{Hold, Store, StoreOptions, Taken};

@@ -140,7 +140,7 @@ impl Staged {
         let crcs = self.crcs(id, with)?;
         let shard = store.shard(id.name())?;
         match shard.remove(id.name())? {
-            Removal::Pinned => {
+            Removal::Pinned | Removal::Held => {
                 drop(shard);
                 return self.pour(store.object(id)?, &crcs);
             }

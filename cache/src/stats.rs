@@ -27,6 +27,8 @@ pub struct Stats {
     pub evicted_bytes: u64,
     /// Bytes on disk in clean objects, of all processes together, about.
     pub used_bytes: u64,
+    /// Bytes of objects that are held.
+    pub held_bytes: u64,
 }
 
 /// The live side of [`Stats`].
@@ -46,7 +48,7 @@ pub(crate) struct Counters {
 
 impl Counters {
     /// What they show now.
-    pub(crate) fn read(&self, used_bytes: u64) -> Stats {
+    pub(crate) fn read(&self, used_bytes: u64, held_bytes: u64) -> Stats {
         Stats {
             hits: self.hits.get(),
             misses: self.misses.get(),
@@ -59,6 +61,7 @@ impl Counters {
             evictions: self.evictions.get(),
             evicted_bytes: self.evicted_bytes.get(),
             used_bytes,
+            held_bytes,
         }
     }
 }

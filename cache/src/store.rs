@@ -7,6 +7,7 @@
 //! file system, nor while an [`Object`] is dropped.
 
 mod dirs;
+mod hold;
 mod scan;
 pub(crate) mod shelf;
 
@@ -18,6 +19,7 @@ use crate::object::{Object, on_disk};
 use crate::staging::{self, OrphanStaged, Slot, Staged, StagedLabel};
 use crate::stats::{Counters, Stats};
 use dirs::Dirs;
+pub use hold::Hold;
 use parking_lot::Mutex;
 use shelf::{Found, Place, Removal, Shard};
 use std::collections::HashMap;
@@ -85,10 +87,11 @@ impl Store {
                 store.dirs.clear_tmp()?;
             }
             let found = store.scan()?;
-            store.budget.learn(&found);
             if alone {
                 store.budget.set_used(found.iter().map(|(_, bytes)| bytes).sum());
+                store.count_holds(&found)?;
             }
+            store.budget.learn(&found, store.holds()?);
             Ok(())
         })?;
         Ok(Arc::new(store))
@@ -132,7 +135,8 @@ impl Store {
         })
     }
 
-    /// Removes what there is of the object `id`; `false` if somebody, here or in another process, has it open.
+    /// Removes what there is of the object `id`; `false` if it is held, or somebody, here or in another process, has
+    /// it open.
     pub fn forget(self: &Arc<Self>, id: &ObjectId) -> Result<bool> {
         match self.shard(id.name())?.remove(id.name())? {
             Removal::Freed(bytes) => {
@@ -141,7 +145,7 @@ impl Store {
                 Ok(true)
             }
             Removal::Absent => Ok(true),
-            Removal::Pinned => Ok(false),
+            Removal::Pinned | Removal::Held => Ok(false),
         }
     }
 
@@ -176,13 +180,21 @@ impl Store {
         let Some(place) = object.place() else { return Ok(Taken::Shared(Arc::new(object))) };
         let slot = Slot::reserve(self, label)?;
         let name = object.id().name();
-        match self.shard(name)?.withdraw(name, place, &slot.data_name())? {
+        let shard = self.shard(name)?;
+        match shard.withdraw(name, place, &slot.data_name())? {
             Removal::Freed(bytes) => {
+                if shard.release(name)? {
+                    self.budget.unreserve(on_disk(object.id().size()));
+                }
+                drop(shard);
                 self.budget.adjust(0, bytes);
                 self.budget.forget(name);
                 Ok(Taken::Staged(slot.open()?))
             }
-            Removal::Pinned | Removal::Absent => Ok(Taken::Shared(self.register(object))),
+            Removal::Pinned | Removal::Held | Removal::Absent => {
+                drop(shard);
+                Ok(Taken::Shared(self.register(object)))
+            }
         }
     }
 
@@ -212,7 +224,7 @@ impl Store {
 
     /// What happened so far.
     pub fn stats(&self) -> Stats {
-        self.counters.read(self.budget.used())
+        self.counters.read(self.budget.used(), self.budget.held())
     }
 
     /// Bytes that may still be written to the disk, the floor not taken off.

@@ -47,7 +47,9 @@ const CACHE_EXAMPLES: &str = "\
 Examples:
   tarn cache warm /mnt/data/train      Fetch all files below train/, before a job needs them
   tarn cache stat /mnt/data            Say how much of them is on the local disk
-  tarn cache drop /mnt/data/old        Give their room back; what is open or not in the bucket yet stays
+  tarn cache drop /mnt/data/old        Give their room back; what is open, pinned or not in the bucket yet stays
+  tarn cache pin /mnt/data/model       Fetch them, and keep them whatever room is needed; a file that changes is pinned anew
+  tarn cache unpin /mnt/data/model     Let them go when room is needed
   tarn cache verify /mnt/data          Read the local copies and compare their checksums";
 
 /// Show S3 and MinIO buckets as real files
@@ -71,10 +73,10 @@ pub enum Command {
     Status(StatusArgs),
     /// Put everything that was written into the bucket, and wait until it is there
     Flush(FlushArgs),
-    /// Fetch, drop, check or count the local copies of files
+    /// Fetch, pin, drop, check or count the local copies of files
     #[command(after_help = CACHE_EXAMPLES)]
     Cache(CacheArgs),
-    /// Change what a mount logs, until it ends
+    /// Say or change what a mount logs, until it ends
     LogLevel(LogLevelArgs),
     /// Let another version of tarn serve a mount from now on; nobody notices
     Upgrade(UpgradeArgs),
@@ -156,6 +158,10 @@ pub enum CacheAction {
     Drop,
     /// Read them and compare their checksums
     Verify,
+    /// Fetch what is missing, and keep them whatever room is needed
+    Pin,
+    /// Let them go when room is needed
+    Unpin,
 }
 
 /// `tarn log-level`
@@ -163,9 +169,9 @@ pub enum CacheAction {
 pub struct LogLevelArgs {
     /// The mount, named by its directory or any path below it
     pub dir: PathBuf,
-    /// How much to log
+    /// Log this much from now on [default: say how much it is]
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(crate::config::table::LOG_LEVELS))]
-    pub level: String,
+    pub level: Option<String>,
 }
 
 /// `tarn upgrade`

@@ -42,7 +42,7 @@ mod xattr;
 pub use attr::SetAttr;
 pub use call::Call;
 pub use handle::{DirHandle, FileHandle, Handle};
-pub use local::{CopyAction, LocalCopy};
+pub use local::{CopyAction, CopyError, LocalCopy};
 pub use lookup::Entry;
 pub use open::{OpenFlags, Opened, Serve};
 pub use overview::{Conflict, Overview};

@@ -19,6 +19,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     flush_puts_an_open_file_into_the_bucket,
     a_conflict_stands_in_the_status,
     local_copies_are_warmed_counted_and_dropped,
+    pinned_copies_stay_whatever_room_is_needed,
     a_flipped_bit_in_the_cache_is_found_and_healed,
     what_is_passed_through_is_not_compared_again,
     the_log_level_changes,
@@ -134,6 +135,38 @@ fn local_copies_are_warmed_counted_and_dropped(subject: &Subject<'_>) {
     assert!(fs::read(set.join("b/c")).unwrap() == bytes, "what was dropped is fetched again");
 }
 
+fn pinned_copies_stay_whatever_room_is_needed(subject: &Subject<'_>) {
+    for name in ["pinned", "1", "2", "3", "4"] {
+        subject.bucket().put(name, &data::bytes(7, 5 << 20)).unwrap();
+    }
+    subject.bucket().put("large", &data::bytes(8, 8 << 20)).unwrap();
+    subject.take_mount().unmount().unwrap();
+    let plan = subject.plan().clone().with(&["--cache-size", "12MiB"]);
+    let mount = plan.mount().unwrap();
+    let said = must(&["cache", "pin"], &subject.path("pinned"));
+    assert_eq!(said, "5.0 MiB of 5.0 MiB in 1 files on the local disk, 1 whole, 1 pinned\n");
+    let refused = tarn(&["cache", "pin"], &subject.path("large"));
+    let why = "5.0 MiB are pinned already, and 8.0 MiB more would not fit into the cache of 12.0 MiB";
+    assert!(!refused.status.success() && refused.stderr.contains(why), "{}", refused.stderr);
+    let press = || {
+        for name in ["1", "2", "3", "4"] {
+            fs::read(subject.path(name)).unwrap();
+        }
+    };
+    press();
+    assert!(must(&["cache", "stat"], &subject.path("pinned")).ends_with("1 whole, 1 pinned\n"));
+    assert!(must(&["status"], subject.root()).contains(", 5.0 MiB pinned"));
+    mount.unmount().unwrap();
+    let mount = plan.mount().unwrap();
+    press();
+    let kept = must(&["cache", "drop"], &subject.path("pinned"));
+    assert!(kept.contains("1 whole, 1 pinned; what is open, pinned or"), "{kept}");
+    assert!(must(&["cache", "unpin"], &subject.path("pinned")).ends_with("1 whole\n"));
+    assert!(must(&["cache", "drop"], &subject.path("pinned")).starts_with("no local copy is left"));
+    mount.unmount().unwrap();
+    subject.mount_again().unwrap();
+}
+
 /// The largest file below `dir` whose name ends in `.data`.
 fn data_file(dir: &Path) -> PathBuf {
     let mut found: Vec<(u64, PathBuf)> = Vec::new();
@@ -195,6 +228,7 @@ fn the_log_level_changes(subject: &Subject<'_>) {
             .unwrap();
     assert!(said.contains("debug, was info"), "{said}");
     assert_eq!(status(subject)["log_level"], "debug");
+    assert!(must(&["log-level"], subject.root()).contains(": log level debug; the log: "));
     let wrong =
         run::run(mount::tarn().unwrap().arg("log-level").arg(subject.root()).arg("loud"), CHANGE_LIMIT)
             .unwrap();

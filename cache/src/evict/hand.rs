@@ -1,12 +1,12 @@
 //! The hand that makes room: keeps the clean objects under their byte budget and the disk over its floor of
 //! free space.
 //!
-//! How bytes are counted: one word in the file `usage`, mapped by every process, holds the bytes on disk of all
-//! clean objects. Fills add to it, removals take away, and a process that opens the store alone counts anew. It
+//! How bytes are counted: the file `usage`, mapped by every process, holds the bytes on disk of all clean objects
+//! and those of the held ones. Fills add to it, removals take away, and a process that opens the store alone counts anew. It
 //! may be off by what a killed process had under way and by rounding to disk blocks; the floor of free space is
 //! asked of the file system and is exact. Staged files count only through the floor.
 //!
-//! Each process orders the objects that it found at start and has used since; when it runs out of candidates it
+//! Each process orders the objects that it found at start and has used since, but the held ones; when it runs out of candidates it
 //! looks at the disk for those of others. Work is done by the thread that fills, at most [`MAX_VICTIMS`] removals
 //! a call, one thread at a time. When nothing can be removed, the next [`PATIENCE`] fills are refused at once.
 
@@ -18,6 +18,7 @@ use crate::mapping::Mapping;
 use crate::store::Store;
 use crate::store::shelf::Removal;
 use parking_lot::Mutex;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Removals in one call.
@@ -30,6 +31,8 @@ const FLOOR_INTERVAL: u64 = 8 << 20;
 const LARGE: u64 = 64 << 20;
 /// What is freed beyond need, at most, so that not every fill evicts.
 const MAX_SLACK: u64 = 256 << 20;
+/// Words of the file `usage`.
+const WORDS: usize = 2;
 
 /// The state of the hand.
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(crate) struct Budget {
     floor: u64,
     usage: Mapping,
     policy: Mutex<Policy<ObjectName>>,
+    /// Objects that are held, as far as this process knows: they have no place in the order. After the policy's lock.
+    held: Mutex<HashSet<ObjectName>>,
     /// Held while victims are removed.
     sweep: Mutex<()>,
     since_floor: AtomicU64,
@@ -50,14 +55,15 @@ impl Budget {
         let path = root.path().join("usage");
         let failed = |error| crate::Error::io("map", &path, error);
         let file = root.open_or_create("usage")?;
-        let word = size_of::<u64>() as u64;
-        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, word)
+        let words = (WORDS * size_of::<u64>()) as u64;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, words)
             .map_err(|error| failed(error.into()))?;
         Ok(Self {
             limit,
             floor,
-            usage: Mapping::new(&file, 1).map_err(failed)?,
+            usage: Mapping::new(&file, WORDS).map_err(failed)?,
             policy: Mutex::new(Policy::new(limit)),
+            held: Mutex::default(),
             sweep: Mutex::new(()),
             since_floor: AtomicU64::new(FLOOR_INTERVAL),
             patience: AtomicU64::new(0),
@@ -99,26 +105,74 @@ impl Budget {
 
     /// Says that an object of `bytes` on disk was used.
     pub(crate) fn touch(&self, name: ObjectName, bytes: u64) {
-        self.policy.lock().touch(name, bytes);
+        let mut policy = self.policy.lock();
+        if !self.held.lock().contains(&name) {
+            policy.touch(name, bytes);
+        }
     }
 
-    /// Adds objects that were found on disk, the oldest first.
-    pub(crate) fn learn(&self, found: &[(ObjectName, u64)]) {
+    /// Adds objects that were found on disk, the oldest first, but those in `holds`.
+    pub(crate) fn learn(&self, found: &[(ObjectName, u64)], holds: Vec<ObjectName>) {
         let mut policy = self.policy.lock();
+        let mut held = self.held.lock();
+        *held = holds.into_iter().collect();
         for &(name, bytes) in found {
-            if !policy.contains(name) {
+            if !policy.contains(name) && !held.contains(&name) {
                 policy.touch(name, bytes);
             }
         }
     }
 
+    /// Bytes of all held objects.
+    pub(crate) fn held(&self) -> u64 {
+        self.held_word().load(Ordering::Relaxed)
+    }
+
+    /// Sets the bytes of all held objects, as counted while nobody else had the store open.
+    pub(crate) fn set_held(&self, bytes: u64) {
+        self.held_word().store(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts `bytes` more as held, if all of them still fit.
+    pub(crate) fn reserve(&self, bytes: u64) -> bool {
+        let next = |held: u64| held.checked_add(bytes).filter(|held| *held <= self.limit);
+        self.held_word().fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).is_ok()
+    }
+
+    /// Counts `bytes` as held no more.
+    pub(crate) fn unreserve(&self, bytes: u64) {
+        let next = |held: u64| Some(held.saturating_sub(bytes));
+        // Never an error: `next` always has a value.
+        let _previous = self.held_word().fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+    }
+
+    /// Takes a held object out of the order.
+    pub(crate) fn set_aside(&self, name: ObjectName) {
+        let mut policy = self.policy.lock();
+        policy.remove(name);
+        self.held.lock().insert(name);
+    }
+
+    /// Gives an object that is held no more a place in the order again.
+    pub(crate) fn take_back(&self, name: ObjectName, bytes: u64) {
+        let mut policy = self.policy.lock();
+        self.held.lock().remove(&name);
+        policy.touch(name, bytes);
+    }
+
     /// Forgets an object that is no clean object any more.
     pub(crate) fn forget(&self, name: ObjectName) {
-        self.policy.lock().remove(name);
+        let mut policy = self.policy.lock();
+        policy.remove(name);
+        self.held.lock().remove(&name);
     }
 
     fn word(&self) -> &AtomicU64 {
         &self.usage.words()[0]
+    }
+
+    fn held_word(&self) -> &AtomicU64 {
+        &self.usage.words()[1]
     }
 
     fn slack(&self) -> u64 {
@@ -195,6 +249,7 @@ impl Store {
                     pinned.push((name, weight.saturating_sub(bytes)));
                 }
                 Ok(Evicted::Pinned) => pinned.push((name, weight)),
+                Ok(Evicted::Held) => self.budget.set_aside(name),
                 Err(error) => {
                     self.counters.io_errors.one();
                     tracing::warn!(%error, object = %name, "evicting an object failed");
@@ -219,6 +274,7 @@ impl Store {
         drop(shard);
         let bytes = match removal {
             Removal::Pinned => return Ok(Evicted::Pinned),
+            Removal::Held => return Ok(Evicted::Held),
             Removal::Absent => 0,
             Removal::Freed(bytes) => bytes,
         };
@@ -230,8 +286,8 @@ impl Store {
 
     /// Looks on disk for objects that this process does not know. Returns whether there are candidates now.
     fn search(&self) -> bool {
-        match self.scan() {
-            Ok(found) => self.budget.learn(&found),
+        match self.scan().and_then(|found| Ok((found, self.holds()?))) {
+            Ok((found, holds)) => self.budget.learn(&found, holds),
             Err(error) => {
                 self.counters.io_errors.one();
                 tracing::warn!(%error, "looking for objects to evict failed");
@@ -245,4 +301,5 @@ enum Evicted {
     All(u64),
     Part(u64),
     Pinned,
+    Held,
 }

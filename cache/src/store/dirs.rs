@@ -23,6 +23,8 @@ pub(crate) struct Dirs {
     pub(crate) staged: Dir,
     /// Notes.
     pub(crate) notes: Dir,
+    /// Names of objects that are not evicted.
+    pub(crate) holds: Dir,
     /// Files that are not yet, or no longer, part of the store.
     pub(crate) tmp: Dir,
     /// Carries a shared lock for as long as the store is open.
@@ -37,11 +39,11 @@ impl Dirs {
         let root = Dir::open_private(path)?.subdir(LAYOUT)?;
         let objects = root.subdir("objects")?;
         let staged = root.subdir("staged")?;
-        let notes = root.subdir("notes")?;
+        let (notes, holds) = (root.subdir("notes")?, root.subdir("holds")?);
         let tmp = root.subdir("tmp")?;
         let in_use = root.open_or_create("lock")?;
         let nonce = std::hash::RandomState::new().build_hasher().finish();
-        Ok(Self { root, objects, staged, notes, tmp, in_use, nonce, counter: AtomicU64::new(0) })
+        Ok(Self { root, objects, staged, notes, holds, tmp, in_use, nonce, counter: AtomicU64::new(0) })
     }
 
     /// Runs `work` alone if no other process has the store open (it gets `true`), or beside them.

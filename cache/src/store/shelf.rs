@@ -51,6 +51,8 @@ pub(crate) enum Removal {
     Freed(u64),
     /// Somebody has it open.
     Pinned,
+    /// It is held.
+    Held,
     /// It was not there.
     Absent,
 }
@@ -138,8 +140,11 @@ impl<'a> Shard<'a> {
         Ok(Removal::Freed(freed))
     }
 
-    /// Removes the object unless it is pinned.
+    /// Removes the object unless it is pinned or held.
     pub(crate) fn remove(&self, name: ObjectName) -> Result<Removal> {
+        if self.is_held(name)? {
+            return Ok(Removal::Held);
+        }
         let freed = self.allocated(name)?;
         let Some(map) = self.dir.open(&map_name(name), OFlags::RDWR)? else {
             self.discard(name)?;
@@ -160,9 +165,12 @@ impl<'a> Shard<'a> {
         }
     }
 
-    /// Punches about `wanted` bytes of blocks out of the object's end, unless it is pinned. `None` if it must
-    /// be removed whole: its file was handed out, and whoever has it must not see holes.
+    /// Punches about `wanted` bytes of blocks out of the object's end, unless it is pinned or held. `None` if it
+    /// must be removed whole: its file was handed out, and whoever has it must not see holes.
     pub(crate) fn thin(&self, name: ObjectName, wanted: u64) -> Result<Option<Removal>> {
+        if self.is_held(name)? {
+            return Ok(Some(Removal::Held));
+        }
         let Some(map_file) = self.dir.open(&map_name(name), OFlags::RDWR)? else { return Ok(None) };
         let Some(data) = self.dir.open(&data_name(name), OFlags::RDWR)? else { return Ok(None) };
         let path = self.dir.path().join(data_name(name));
@@ -197,8 +205,28 @@ impl<'a> Shard<'a> {
         Ok((freed > 0).then_some(Removal::Freed(before.saturating_sub(left))))
     }
 
+    /// Whether the object is not to be evicted.
+    pub(crate) fn is_held(&self, name: ObjectName) -> Result<bool> {
+        Ok(self.dirs.holds.stat(&name.to_string())?.is_some())
+    }
+
+    /// Says that the object is not to be evicted.
+    pub(crate) fn hold(&self, name: ObjectName) -> Result<()> {
+        self.dirs.holds.open_or_create(&name.to_string()).map(drop)
+    }
+
+    /// Takes that back; says whether it was so.
+    pub(crate) fn release(&self, name: ObjectName) -> Result<bool> {
+        self.dirs.holds.remove_if_there(&name.to_string())
+    }
+
+    /// Size of the object; `None` if there is none.
+    pub(crate) fn len(&self, name: ObjectName) -> Result<Option<u64>> {
+        Ok(self.dir.stat(&data_name(name))?.map(|data| data.len))
+    }
+
     /// Bytes on disk of both files.
-    fn allocated(&self, name: ObjectName) -> Result<u64> {
+    pub(crate) fn allocated(&self, name: ObjectName) -> Result<u64> {
         let map = self.dir.stat(&map_name(name))?.map_or(0, |stat| stat.allocated);
         Ok(map + self.dir.stat(&data_name(name))?.map_or(0, |stat| stat.allocated))
     }

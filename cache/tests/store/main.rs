@@ -4,6 +4,7 @@
 
 mod damage;
 mod disk;
+mod hold;
 mod kill;
 mod objects;
 mod room;

@@ -39,7 +39,7 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
             ask(async |registry| commands::cache(cache_action(action), &paths, registry).await)
         }
         Ok(Cli { command: Command::LogLevel(LogLevelArgs { dir, level }) }) => {
-            ask(async |registry| commands::log_level(&dir, &level, registry).await)
+            ask(async |registry| commands::log_level(&dir, level.as_deref(), registry).await)
         }
         Ok(Cli { command: Command::Demo(arguments) }) => report(demo::run(arguments.dir.as_deref())),
         Ok(Cli { command: Command::Doctor(arguments) }) => doctor(&arguments),
@@ -145,6 +145,8 @@ fn cache_action(action: CacheAction) -> proto::CacheAction {
         CacheAction::Warm => proto::CacheAction::Warm,
         CacheAction::Drop => proto::CacheAction::Drop,
         CacheAction::Verify => proto::CacheAction::Verify,
+        CacheAction::Pin => proto::CacheAction::Pin,
+        CacheAction::Unpin => proto::CacheAction::Unpin,
     }
 }
 

@@ -119,11 +119,15 @@ pub async fn flush(path: &Path, registry: &Registry) -> Result<String, Error> {
     }
 }
 
-/// Changes what the mount of `path` logs.
-pub async fn log_level(path: &Path, level: &str, registry: &Registry) -> Result<String, Error> {
+/// Changes what the mount of `path` logs, or says what it is.
+pub async fn log_level(path: &Path, level: Option<&str>, registry: &Registry) -> Result<String, Error> {
     let record = mount_of(path, registry)?;
-    let before = ask(&record, registry).await?.set_log_level(level).await?;
-    Ok(format!("{}: log level {level}, was {before}; the log: {}\n", record.dir.display(), record.log))
+    let mut client = ask(&record, registry).await?;
+    let said = match level {
+        Some(level) => format!("log level {level}, was {}", client.set_log_level(level).await?),
+        None => format!("log level {}", client.status().await?.log_level),
+    };
+    Ok(format!("{}: {said}; the log: {}\n", record.dir.display(), record.log))
 }
 
 /// Works on the local copies of all files at and below `paths`.
@@ -156,6 +160,7 @@ struct Sum {
     size: u64,
     cached: u64,
     damaged: u64,
+    pinned: u64,
     failed: Vec<String>,
 }
 
@@ -166,17 +171,21 @@ impl Sum {
         self.size += other.size;
         self.cached += other.cached;
         self.damaged += other.damaged;
+        self.pinned += other.pinned;
         self.failed.extend(other.failed);
     }
 
     fn text(&self, action: CacheAction) -> String {
         let (cached, size) = (text::bytes(self.cached), text::bytes(self.size));
-        let there =
-            format!("{cached} of {size} in {} files on the local disk, {} whole", self.files, self.whole);
+        let Self { files, whole, pinned, .. } = self;
+        let pinned = if *pinned > 0 { format!(", {pinned} pinned") } else { String::new() };
+        let there = format!("{cached} of {size} in {files} files on the local disk, {whole} whole{pinned}");
         match action {
-            CacheAction::Stat | CacheAction::Warm => format!("{there}\n"),
+            CacheAction::Stat | CacheAction::Warm | CacheAction::Pin | CacheAction::Unpin => {
+                format!("{there}\n")
+            }
             CacheAction::Drop if self.cached > 0 => {
-                format!("{there}; what is open or not in the bucket yet stays\n")
+                format!("{there}; what is open, pinned or not in the bucket yet stays\n")
             }
             CacheAction::Drop => format!("no local copy is left of {} files\n", self.files),
             CacheAction::Verify => format!("{there}; {} damaged blocks were dropped\n", self.damaged),
@@ -234,6 +243,7 @@ async fn one(action: CacheAction, path: &Path, client: &mut Client) -> Sum {
             size: reply.size,
             cached: reply.cached,
             damaged: reply.damaged,
+            pinned: u64::from(reply.pinned),
             failed: Vec::new(),
         },
         Err(error) => failed(error.to_string()),

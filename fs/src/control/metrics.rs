@@ -58,6 +58,7 @@ pub(super) fn render(status: &MountStatus) -> Result<String, fmt::Error> {
     );
     gauge("conflicts", "Conflicts since the serving process began", status.conflicts.len() as u64);
     gauge("cache_used_bytes", "Bytes of clean objects on the local disk", cache.used);
+    gauge("cache_pinned_bytes", "Bytes of pinned objects", cache.pinned);
     gauge("cache_limit_bytes", "Bytes they may take", cache.limit);
     gauge("cache_disk_free_bytes", "Bytes that may still be written to the local disk", cache.free);
     gauge("cache_disk_floor_bytes", "Nothing more is kept while fewer are free", cache.floor);

@@ -15,7 +15,7 @@ use crate::keeper::channel::Restarts;
 use crate::mount::guard::Guard;
 use crate::store::{Counts, ObserveStore, Op, Price};
 use crate::telemetry::LevelSwitch;
-use crate::vfs::{CopyAction, Vfs};
+use crate::vfs::{CopyAction, CopyError, LocalCopy, Vfs};
 use parking_lot::Mutex;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -210,8 +210,28 @@ impl Desk {
             // A disk that does not answer shows in the counters of errors.
             free: cache.free_bytes().unwrap_or_default(),
             floor: cache.floor(),
+            pinned: stats.held_bytes,
         }
     }
+}
+
+fn refusal(error: CopyError) -> Status {
+    let bytes = super::text::bytes;
+    Status::failed_precondition(match error {
+        CopyError::Full { pinned, size, limit } => format!(
+            "{} are pinned already, and {} more would not fit into the cache of {}; unpin some, or mount with a \
+             larger --cache-size",
+            bytes(pinned),
+            bytes(size),
+            bytes(limit)
+        ),
+        CopyError::NoRoom { cached, size } => format!(
+            "only {} of {} could be kept on the local disk; give it room, see cache-min-free",
+            bytes(cached),
+            bytes(size)
+        ),
+        error @ (CopyError::Dirty | CopyError::Failed(_)) => error.to_string(),
+    })
 }
 
 fn guard(guard: &Guard) -> proto::Guard {
@@ -273,12 +293,11 @@ impl Control for Desk {
             CacheAction::Warm => CopyAction::Warm,
             CacheAction::Drop => CopyAction::Drop,
             CacheAction::Verify => CopyAction::Verify,
+            CacheAction::Pin => CopyAction::Pin,
+            CacheAction::Unpin => CopyAction::Unpin,
         };
-        match self.mounted.vfs.local_copy(Ino(request.ino), action).await {
-            Ok(copy) => {
-                Ok(Response::new(CacheReply { size: copy.size, cached: copy.cached, damaged: copy.damaged }))
-            }
-            Err(error) => Err(Status::failed_precondition(error.to_string())),
-        }
+        let LocalCopy { size, cached, damaged, pinned } =
+            self.mounted.vfs.local_copy(Ino(request.ino), action).await.map_err(refusal)?;
+        Ok(Response::new(CacheReply { size, cached, damaged, pinned }))
     }
 }

@@ -142,6 +142,9 @@ fn dirty(dirty: Option<&Dirty>) -> String {
 fn cache(cache: Option<&CacheUse>) -> String {
     let Some(cache) = cache else { return "unknown".to_owned() };
     let mut text = format!("{} of {} in {}", bytes(cache.used), bytes(cache.limit), cache.dir);
+    if cache.pinned > 0 {
+        write!(text, ", {} pinned", bytes(cache.pinned)).unwrap_or_default();
+    }
     let reads = cache.hits + cache.misses;
     if reads > 0 {
         let percent = cache.hits as f64 * 100.0 / reads as f64;
@@ -202,6 +205,7 @@ mod tests {
                 hits: 3,
                 misses: 1,
                 bad_blocks: 1,
+                pinned: 3 << 20,
                 free: 1 << 30,
                 floor: 2 << 30,
                 ..CacheUse::default()
@@ -222,7 +226,7 @@ mod tests {
             "comes to tarn: turned off",
             "CAN overwrite each other unnoticed; the server: conditional PUT: accepted and ignored",
             "2 files are not in the bucket yet, 4.0 KiB, the oldest for 1 min 1 s",
-            "75.0 % of 4 reads hit; NOTHING more is kept: 1.0 GiB of the disk are free, 2.0 GiB must be",
+            ", 3.0 MiB pinned; 75.0 % of 4 reads hit; NOTHING more is kept: 1.0 GiB of the disk are free, 2.0 GiB must be",
             "(cache-min-free); 1 damaged blocks healed",
             "keeper      GONE: nobody replaces this process if it dies",
             "kernel      lookup 10 (0.5 ms); 1 ran into a bug and got EIO",
