@@ -9,7 +9,9 @@
 //! device and session log. It sleeps in poll(2) until a worker ends or somebody sends a signal.
 
 pub mod channel;
+mod manager;
 mod policy;
+mod resume;
 mod signals;
 pub mod upgrade;
 mod worker;
@@ -19,12 +21,14 @@ pub use worker::MARK;
 use crate::config::Config;
 use crate::fuse::session::{self, Mode, MountRequest, Mounted, OptionText};
 use crate::mount::background::{self, Ready, Role};
+use crate::mount::checks::{CheckError, MountPoint};
 use crate::mount::record::{Outcome, Record, RecordFile};
 use crate::mount::{Failure, checks, harden, log_target, registry};
 use crate::process::ProcessId;
 use crate::session_log;
 use crate::telemetry::{self, Target};
 use channel::{Order, Report, Restarts};
+use manager::Stored;
 use policy::{Death, Next, Policy};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::MemfdFlags;
@@ -41,11 +45,14 @@ use worker::{Plan, Worker};
 
 /// Keeps a mount until it is unmounted; reports its start through `role`.
 pub fn run(config: &Config, dir: &Path, role: Role) -> Result<(), Failure> {
+    let stored = Stored::take()?;
     let ready = Ready::new(role)?;
-    let started = Keeper::start(config, dir, role, &ready).inspect_err(|failure| {
-        ready.failed(&failure.to_string());
+    let resumed = stored.map(|stored| Keeper::resume(stored, config, dir, role)).transpose();
+    let started = resumed.and_then(|resumed| match resumed.flatten() {
+        Some(keeper) => Ok(keeper),
+        None => Keeper::start(config, dir, role, &ready),
     });
-    let keeper = started?;
+    let keeper = started.inspect_err(|failure| ready.failed(&failure.to_string()))?;
     if let Err(error) = ready.mounted() {
         tracing::warn!(%error, "the command that started this mount is gone; unmounting");
         keeper.worker.signal(Signal::TERM);
@@ -83,7 +90,7 @@ enum Event {
 
 impl Keeper {
     fn start(config: &Config, dir: &Path, role: Role, ready: &Ready) -> Result<Self, Failure> {
-        let point = checks::check(dir, config)?;
+        let point = free_point(dir, config)?;
         let target = log_target(role, &point.dir);
         telemetry::start(&target, &config.process.log_level, config.process.log_json)?;
         if let Some(warning) = &point.warning {
@@ -119,6 +126,9 @@ impl Keeper {
         match (begun, made) {
             (Ok(()), Some((mounted, record))) => {
                 session::raise_read_ahead(&mounted.entry);
+                if role == Role::Foreground {
+                    manager::store(mounted.device.as_fd(), log.as_fd());
+                }
                 let dir = mounted.entry.dir.display();
                 tracing::info!(source = %config.source, %dir, worker = worker.pid(), "mounted");
                 std::env::set_current_dir("/")?;
@@ -150,9 +160,13 @@ impl Keeper {
     fn keep(mut self) -> Result<(), Failure> {
         let mut end = None;
         loop {
+            if self.may_leave() {
+                return self.leave();
+            }
             match next_event(&self.worker, &self.signals, Some(&self.door), None)? {
                 None => {}
                 Some(Event::Asked) => self.serve_door(),
+                Some(Event::Signal(signals::LEAVE)) => self.pending.push(signals::LEAVE),
                 Some(Event::Signal(signal)) => {
                     background::ending();
                     self.pending.push(signal);
@@ -179,7 +193,7 @@ impl Keeper {
     fn serving(&mut self) {
         self.worker.serving = Some(crate::clock::instant());
         tracing::info!(worker = self.worker.pid(), "the next worker serves");
-        for signal in &self.pending {
+        for signal in self.pending.iter().filter(|signal| **signal != signals::LEAVE) {
             self.worker.signal(*signal);
         }
     }
@@ -222,6 +236,7 @@ impl Keeper {
         if let Err(error) = session::unmount_entry(entry, Mode::Lazy) {
             tracing::error!(%error, "a dead mount stays behind");
         }
+        manager::forget();
         Failure::text(
             "the worker died again and again; the mount was given up, and what was not committed stays in the \
              cache directory",
@@ -229,6 +244,7 @@ impl Keeper {
     }
 
     fn finish(self, outcome: Outcome, error: Option<String>) -> Result<(), Failure> {
+        manager::forget();
         self.record.finish(outcome)?;
         error.map_or(Ok(()), |text| Err(Failure::text(text)))
     }
@@ -271,8 +287,8 @@ fn next_event(
     door: Option<&Door>,
     limit: Option<Duration>,
 ) -> Result<Option<Event>, Failure> {
-    let [term, interrupt, hang_up] = signals.fds();
-    let mut fds = vec![worker.channel.as_fd(), worker.handle().as_fd(), term, interrupt, hang_up];
+    let mut fds = vec![worker.channel.as_fd(), worker.handle().as_fd()];
+    fds.extend(signals.fds());
     fds.extend(door.map(Door::as_fd));
     let mut fds: Vec<_> = fds.into_iter().map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
     wait(&mut fds, limit)?;
@@ -290,7 +306,7 @@ fn next_event(
         wait(&mut [PollFd::new(worker.handle(), PollFlags::IN)], None)?;
         return Ok(Some(Event::Exited));
     }
-    Ok(ready(5).then_some(Event::Asked))
+    Ok(ready(2 + signals::COUNT).then_some(Event::Asked))
 }
 
 fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> io::Result<()> {
@@ -301,6 +317,17 @@ fn wait(fds: &mut [PollFd<'_>], limit: Option<Duration>) -> io::Result<()> {
 
 fn pause(time: Duration) -> io::Result<()> {
     if time.is_zero() { Ok(()) } else { wait(&mut [], Some(time)) }
+}
+
+/// A mount point that can be used. A service takes the dead mount of its last process away by itself.
+fn free_point(dir: &Path, config: &Config) -> Result<MountPoint, Failure> {
+    match checks::check(dir, config) {
+        Err(CheckError::Dead(_)) if manager::is_there() => {
+            session::unmount_dead(&std::path::absolute(dir)?)?;
+            Ok(checks::check(dir, config)?)
+        }
+        checked => Ok(checked?),
+    }
 }
 
 /// Where relative paths begin. A worker must not look it up through the mount, which only it could answer.

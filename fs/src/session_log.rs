@@ -69,6 +69,11 @@ impl SessionLog {
         Ok((Self(Some(Arc::new(inner))), state))
     }
 
+    /// The format of the log in `file`; `None` if it is none.
+    pub fn format_of(file: &File) -> Result<Option<u32>, LogError> {
+        LogFile::format_of(file)
+    }
+
     /// Notes what is to be in the log before the next answer. `make` is not called if there is no log.
     pub fn note(&self, make: impl FnOnce() -> Record) {
         if let Some(inner) = &self.0 {

@@ -8,6 +8,7 @@
 //!   passthrough, and a mount without it. What holds on the local directory must hold on the mounts.
 //! - [`server`] is a MinIO of this test run; [`foreign`] is a second, unrelated client of it (boto3).
 //! - [`csi`] runs the `tarn-csi` binary.
+//! - [`manager`] is a service manager that keeps descriptors, as systemd does.
 //! - [`mount`] runs the `tarn` binary; [`tree`] compares what a mount shows with what the bucket holds.
 //! - [`semantics`] reads SEMANTICS.md, and the quotes of it in the sources of tests.
 //! - [`run`] and [`wait`] start programs and wait for events. Everything has a deadline; nothing sleeps.
@@ -23,6 +24,7 @@ pub mod foreign;
 pub mod hostile;
 pub mod http;
 pub mod issuer;
+pub mod manager;
 pub mod mapping;
 pub mod mount;
 pub mod paths;

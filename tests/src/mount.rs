@@ -119,10 +119,17 @@ impl MountPlan {
 
     /// Mounts in the foreground and waits until the mount is in the kernel's table.
     pub fn mount(&self) -> Result<Mount> {
+        let mut command = run::command("setpriv");
+        command.args(["--pdeathsig", "KILL", "--"]);
+        self.mount_by(command)
+    }
+
+    /// The same by a command that takes `tarn` with its arguments as its last ones and becomes it. Waits until the
+    /// mount answers, whether it is new or was there before.
+    pub fn mount_by(&self, mut command: Command) -> Result<Mount> {
         let log = NamedTempFile::new().context("file for the log")?;
         let tarn = self.command()?;
-        let mut child = run::command("setpriv")
-            .args(["--pdeathsig", "KILL", "--"])
+        let mut child = command
             .arg(tarn.get_program())
             .args(tarn.get_args())
             .arg("--foreground")
@@ -151,7 +158,7 @@ impl MountPlan {
                 None => bail!("no mount that answers within {CHANGE_LIMIT:?}:\n{text}"),
             }
         }
-        Ok(Mount { child, dir: self.dir.clone(), log, _alarm: alarm })
+        Ok(Mount { child, dir: self.dir.clone(), log, _alarm: alarm, left: false })
     }
 }
 
@@ -174,6 +181,8 @@ pub struct Mount {
     dir: PathBuf,
     log: NamedTempFile,
     _alarm: Alarm,
+    /// Somebody else has the mount now.
+    left: bool,
 }
 
 impl Mount {
@@ -244,6 +253,27 @@ impl Mount {
         Ok(())
     }
 
+    /// Kills keeper and worker and leaves the mount to whoever holds its descriptors.
+    pub fn kill_and_leave(mut self) -> Result<()> {
+        self.left = true;
+        self.kill()
+    }
+
+    /// Leaves the mount, whose keeper has ended, to whoever holds its descriptors.
+    pub fn leave(mut self) {
+        self.left = true;
+    }
+
+    /// Waits for the end of the keeper, which must be a success, and leaves the mount to whoever holds its descriptors.
+    pub fn wait_and_leave(mut self) -> Result<()> {
+        self.left = true;
+        let status = self.wait()?;
+        if !status.success() {
+            bail!("tarn ended with {status}:\n{}", run::tail(&self.log()));
+        }
+        Ok(())
+    }
+
     /// Kills keeper and worker; the dead mount stays.
     pub fn kill(&mut self) -> Result<()> {
         kill_all(&mut self.child)
@@ -267,7 +297,8 @@ impl Drop for Mount {
             // Killing first: it aborts the connection, so nothing waits in the kernel any more.
             kill_all(&mut self.child).expect("kill what was not waited for");
         }
-        if is_mounted(&self.dir).unwrap_or(true)
+        if !self.left
+            && is_mounted(&self.dir).unwrap_or(true)
             && let Err(error) = detach(&self.dir)
         {
             eprintln!("a mount stays: {error:#}");

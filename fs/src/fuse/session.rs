@@ -251,6 +251,11 @@ pub fn unmount_entry(entry: &Entry, mode: Mode) -> Result<(), SessionError> {
     device::unmount(&entry.dir, mode)
 }
 
+/// Takes away the mount at `dir`, which nobody serves.
+pub fn unmount_dead(dir: &Path) -> Result<(), SessionError> {
+    device::unmount(dir, Mode::Lazy)
+}
+
 /// The kernel ends a loop with ENODEV (which fuser takes as the end) or, if the connection was aborted, ECONNABORTED.
 fn judge_end(result: io::Result<()>) -> Ended {
     match result {

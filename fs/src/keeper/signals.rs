@@ -5,11 +5,15 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
-/// Those that end a mount. A terminal that goes away must not leave a dead one.
-const ENDING: [Signal; 3] = [Signal::TERM, Signal::INT, Signal::HUP];
+/// Ends the keeper and leaves the mount to the next one (`RestartKillSignal=` of the unit).
+pub(super) const LEAVE: Signal = Signal::USR1;
+/// How many are listened to.
+pub(super) const COUNT: usize = 4;
+/// The others end the mount. A terminal that goes away must not leave a dead one.
+const HEARD: [Signal; COUNT] = [Signal::TERM, Signal::INT, Signal::HUP, LEAVE];
 
 #[derive(Debug)]
-pub(super) struct Signals([(Signal, UnixStream); 3]);
+pub(super) struct Signals([(Signal, UnixStream); COUNT]);
 
 impl Signals {
     pub(super) fn listen() -> io::Result<Self> {
@@ -19,11 +23,12 @@ impl Signals {
             signal_hook::low_level::pipe::register(signal.as_raw(), theirs)?;
             io::Result::Ok((signal, ours))
         };
-        Ok(Self([pipe(ENDING[0])?, pipe(ENDING[1])?, pipe(ENDING[2])?]))
+        let [term, interrupt, hang_up, leave] = HEARD;
+        Ok(Self([pipe(term)?, pipe(interrupt)?, pipe(hang_up)?, pipe(leave)?]))
     }
 
     /// What becomes readable when one arrives.
-    pub(super) fn fds(&self) -> [BorrowedFd<'_>; 3] {
+    pub(super) fn fds(&self) -> [BorrowedFd<'_>; COUNT] {
         self.0.each_ref().map(|(_, pipe)| pipe.as_fd())
     }
 

@@ -12,6 +12,7 @@ use crate::mount::background::Role;
 use crate::process::ProcessId;
 use crate::session_log::{FORMAT, SessionLog};
 use crate::telemetry;
+use rustix::fs::FlockOperation;
 use std::ffi::OsString;
 use std::future::Future;
 use std::os::fd::OwnedFd;
@@ -84,6 +85,9 @@ where
     heap::bound();
     keeper.send(&Report::Hello { version: env!("CARGO_PKG_VERSION").to_owned(), format: FORMAT }, &[])?;
     let task = Task::receive(keeper)?;
+    // Two workers of one mount would be its ruin. The lock goes with this process, whoever keeps the log.
+    rustix::fs::fcntl_lock(&task.log, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|errno| Failure::text(format!("another worker has the session log: {errno}")))?;
     let role = if config.process.foreground { Role::Foreground } else { Role::Child };
     let log = log_target(role, &task.dir);
     let switch = telemetry::start(&log, &config.process.log_level, config.process.log_json)?;

@@ -43,6 +43,17 @@ impl LogFile {
         Ok((log, state))
     }
 
+    /// The format that the header tells; `None` if there is no header.
+    pub(super) fn format_of(file: &File) -> Result<Option<u32>, LogError> {
+        match read_header(file) {
+            Ok(_) => Ok(Some(FORMAT)),
+            Err(LogError::Format(other)) => Ok(Some(other)),
+            Err(LogError::Damaged(_)) => Ok(None),
+            Err(LogError::Io(error)) if error.kind() == std::io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Appends whole records.
     pub(super) fn append(&mut self, records: &[u8]) -> Result<(), LogError> {
         self.file.write_all_at(records, self.end)?;

@@ -149,6 +149,10 @@ impl Vfs {
             return Ok((Content::Remote(Arc::new(RemoteFile::new(version))), Headers::default(), false));
         };
         let file = StagedFile::new(orphan.adopt()?, self.bucket.clone(), *journaled);
+        // Another keeper may have the mount now.
+        if let Err(error) = file.note(|record| record.owner = Some(self.options.owner)) {
+            tracing::warn!(ino = ino.0, %error, "between two workers another mount may take this staged file");
+        }
         // It stays on disk if this worker gets no further than this.
         file.staged.keep(true);
         let overlay = record.overlay.as_ref().map(|overlay| self.restore_overlay(overlay)).transpose()?;
