@@ -223,8 +223,9 @@ impl Keeper {
     }
 
     fn order_adoption(&self) -> io::Result<()> {
-        let order = Order::Adopt { mounted: (&self.mounted.entry).into(), restarts: self.restarts.clone() };
-        self.worker.order(&order, &[self.mounted.device.as_fd(), self.log.as_fd()])
+        let order = Order::Adopt { mounted: (&self.mounted).into(), restarts: self.restarts.clone() };
+        let device = self.mounted.device_for_worker()?;
+        self.worker.order(&order, &[device.as_fd(), self.log.as_fd()])
     }
 
     /// Nobody can serve the mount: whoever waits for it gets an error.
@@ -265,7 +266,8 @@ fn begin(
             Event::Report(Report::Warning(text)) => ready.warn(&text),
             Event::Report(Report::Connected) => {
                 let (mounted, _record) = made.insert(make()?);
-                worker.order(&Order::Serve((&mounted.entry).into()), &[mounted.device.as_fd()])?;
+                let device = mounted.device_for_worker()?;
+                worker.order(&Order::Serve((&*mounted).into()), &[device.as_fd()])?;
             }
             Event::Report(Report::Serving) => {
                 worker.serving = Some(crate::clock::instant());

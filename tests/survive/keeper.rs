@@ -118,7 +118,8 @@ fn served(subject: &Subject<'_>, end: impl Fn(Mount)) {
     subject.mount_again().unwrap();
 }
 
-/// SEMANTICS: "As a service under systemd, so may the process that keeps it."
+/// SEMANTICS: "As a service of systemd, so may the process that keeps the mount, and `systemctl restart` is not
+/// noticed either."
 fn a_service_survives_kills_of_keeper_and_worker(subject: &Subject<'_>) {
     served(subject, |mount| mount.kill_and_leave().unwrap());
     // The worker that a killed keeper leaves is ended by the next one.
@@ -129,6 +130,8 @@ fn a_service_survives_kills_of_keeper_and_worker(subject: &Subject<'_>) {
     });
 }
 
+/// SEMANTICS: "As a service of systemd, so may the process that keeps the mount, and `systemctl restart` is not
+/// noticed either."
 fn a_restarted_service_keeps_its_mount(subject: &Subject<'_>) {
     served(subject, |mount| {
         mount.signal(Signal::USR1).unwrap();

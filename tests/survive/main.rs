@@ -9,6 +9,7 @@
 mod keeper;
 mod killer;
 mod loads;
+mod old;
 mod open;
 mod points;
 mod results;
@@ -20,7 +21,7 @@ use tarn_tests::{paths, suite};
 
 fn main() -> ExitCode {
     let limit = Duration::from_secs(if paths::full() { 1800 } else { 240 });
-    let code = suite::run(limit, &[open::ALL, points::ALL, keeper::ALL, upgrade::ALL, loads::ALL]);
+    let code = suite::run(limit, &[open::ALL, points::ALL, keeper::ALL, upgrade::ALL, old::ALL, loads::ALL]);
     results::write();
     code
 }

@@ -27,15 +27,22 @@ fn worker(subject: &Subject<'_>) -> i32 {
 }
 
 fn upgrades_are_not_noticed(subject: &Subject<'_>) {
-    let binary = subject.scratch().join("tarn");
-    fs::copy(paths::tarn().unwrap(), &binary).unwrap();
+    under_load(subject);
+}
+
+/// Upgrades between two binaries while files are made, written, read and removed.
+pub(crate) fn under_load(subject: &Subject<'_>) {
+    let binaries = ["one", "other"].map(|name| subject.scratch().join(name));
+    for binary in &binaries {
+        fs::copy(paths::tarn().unwrap(), binary).unwrap();
+    }
     let file = File::options().read(true).write(true).create_new(true).open(subject.path("f")).unwrap();
     let rounds = if paths::full() { 100 } else { 3 };
     std::thread::scope(|scope| {
         let upgrades = scope.spawn(|| {
-            for _ in 0..rounds {
+            for binary in binaries.iter().cycle().take(rounds) {
                 let before = worker(subject);
-                let outcome = upgrade(subject, &binary);
+                let outcome = upgrade(subject, binary);
                 assert!(outcome.status.success(), "{}{}", outcome.stdout, outcome.stderr);
                 assert_ne!(worker(subject), before);
             }

@@ -62,6 +62,7 @@ pub(crate) struct Facts {
     pub(crate) read_only: bool,
     pub(crate) restarts: Restarts,
     pub(crate) keeper_gone: Arc<AtomicBool>,
+    pub(crate) resends: bool,
     pub(crate) switch: LevelSwitch,
 }
 
@@ -180,6 +181,8 @@ impl Desk {
             panics: answered.panics,
             billed: Some(billed(&counts)),
             keeper_gone: self.facts.keeper_gone.load(Ordering::Relaxed),
+            fails_calls: !self.facts.resends,
+            error: String::new(),
         }
     }
 

@@ -97,10 +97,16 @@ fn billed(Billed { put, get, free }: Billed) -> String {
 }
 
 fn restarts(status: &MountStatus) -> String {
-    match status.restarts {
+    let mut text = match status.restarts {
         0 => "none".to_owned(),
         count => format!("{count}; the last {} ago: {}", span(status.up_seconds), status.last_death),
+    };
+    if status.fails_calls {
+        text.push_str(
+            "; a crash fails the calls under way, for the kernel is older than 6.9; upgrades lose nothing",
+        );
     }
+    text
 }
 
 fn serving(serving: Option<&Serving>) -> String {
@@ -215,6 +221,7 @@ mod tests {
             store_calls: vec![Calls { op: "get".into(), count: 4, errors: 1, nanos: 8_000_000 }],
             billed: Some(Billed { put: 0, get: 4, free: 2 }),
             keeper_gone: true,
+            fails_calls: true,
             transfer: Some(Transfer { received: 1 << 20, sent: 0 }),
             conflicts: vec![Conflict { key: "a".into(), kept_as: "a.conflict".into(), unix_seconds: 0 }],
             ..MountStatus::default()
@@ -222,7 +229,7 @@ mod tests {
         let text = status(&busy);
         for part in [
             "/mnt/data  s3://data\n",
-            "restarts    2; the last 12 s ago: signal: 9 (SIGKILL)",
+            "restarts    2; the last 12 s ago: signal: 9 (SIGKILL); a crash fails the calls under way",
             "comes to tarn: turned off",
             "CAN overwrite each other unnoticed; the server: conditional PUT: accepted and ignored",
             "2 files are not in the bucket yet, 4.0 KiB, the oldest for 1 min 1 s",

@@ -20,8 +20,20 @@ struct Inner {
 #[derive(Debug, Default)]
 struct State {
     inside: u64,
-    closed: bool,
+    door: Door,
+    /// Threads that read no more.
+    stopped: usize,
     answered: Answered,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Door {
+    #[default]
+    Open,
+    /// Nobody comes in.
+    Closed,
+    /// Who comes in is the last one that its thread has read.
+    Last,
 }
 
 /// What has been answered so far.
@@ -55,7 +67,7 @@ impl Gate {
     /// sends the request to the next worker.
     pub(super) fn enter(&self, op: &'static str) -> Pass {
         let mut state = self.0.state.lock();
-        while state.closed {
+        while state.door == Door::Closed {
             self.0.empty.wait(&mut state);
         }
         state.inside += 1;
@@ -65,9 +77,34 @@ impl Gate {
     /// Closes the gate and waits until every request inside has been answered. Who waits for this sets the limit.
     pub fn close(&self) {
         let mut state = self.0.state.lock();
-        state.closed = true;
+        state.door = Door::Closed;
         while state.inside > 0 {
             self.0.empty.wait(&mut state);
+        }
+    }
+
+    /// For kernels that send nothing again: each of the `readers` answers one more request and reads no other. Waits
+    /// until all of them have stopped and everything is answered. `nudge` sees to it that there are requests enough.
+    pub fn drain<E>(&self, readers: usize, nudge: impl FnOnce() -> Result<(), E>) -> Result<(), E> {
+        self.0.state.lock().door = Door::Last;
+        nudge()?;
+        let mut state = self.0.state.lock();
+        while state.inside > 0 || state.stopped < readers {
+            self.0.empty.wait(&mut state);
+        }
+        Ok(())
+    }
+
+    /// Where a thread that has read a request stands when it is about to read another.
+    pub(super) fn rest(&self) {
+        let mut state = self.0.state.lock();
+        if state.door == Door::Last {
+            state.stopped += 1;
+            self.0.empty.notify_all();
+            // For the end of the process.
+            while state.door == Door::Last {
+                self.0.empty.wait(&mut state);
+            }
         }
     }
 
@@ -110,13 +147,37 @@ mod tests {
             closing.close();
             closed.send(()).expect("the test waits");
         });
-        while !gate.0.state.lock().closed {
+        while gate.0.state.lock().door == Door::Open {
             std::thread::yield_now();
         }
         assert!(told.try_recv().is_err(), "somebody is inside");
         drop(inside);
         told.recv().expect("closed");
         thread.join().expect("closed");
+    }
+
+    #[test]
+    fn a_draining_gate_lets_each_reader_in_once_more() {
+        let (gate, (send, requests)) = (Gate::default(), mpsc::channel::<()>());
+        let (reader, (answered, told)) = (gate.clone(), mpsc::channel());
+        let under_way = gate.enter("write");
+        std::thread::spawn(move || {
+            for () in requests {
+                drop(reader.enter("statfs"));
+                answered.send(()).expect("the test waits");
+                reader.rest();
+            }
+        });
+        send.send(()).expect("it reads");
+        told.recv().expect("an open gate");
+        let draining = gate.clone();
+        let drain =
+            std::thread::spawn(move || draining.drain(1, || send.send(()).and_then(|()| send.send(()))));
+        told.recv().expect("the last request");
+        assert!(!drain.is_finished(), "one is under way");
+        drop(under_way);
+        drain.join().expect("drained").expect("nudged");
+        assert!(told.try_recv().is_err(), "the reader has stopped");
     }
 
     #[test]

@@ -58,6 +58,7 @@ impl Adapter {
             reply(result);
             drop(pass);
         });
+        self.gate.rest();
     }
 
     /// Runs an operation that never waits.
@@ -67,6 +68,7 @@ impl Adapter {
         seal(&self.vfs, call);
         reply(result);
         drop(pass);
+        self.gate.rest();
     }
 
     fn run_entry(

@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::watch;
 
 /// Event loops; all read one descriptor, because a cloned one loses its requests when it closes.
-const LOOPS: usize = 4;
+pub const LOOPS: usize = 4;
 /// Read-ahead of the mount: INIT cannot raise it above 128 KiB, sysfs can.
 const READ_AHEAD_KB: &str = "4096";
 /// The type that `mount` and `findmnt` show.
@@ -119,6 +119,32 @@ pub struct Mounted {
     pub entry: Entry,
     /// The kernel's end: requests come here. While a copy of it is open, the mount lives.
     pub device: OwnedFd,
+    /// Whether the kernel sends requests again that a dead worker has read and not answered (Linux 6.9).
+    pub resends: bool,
+}
+
+impl Mounted {
+    /// The mount with its device.
+    pub fn new(entry: Entry, device: OwnedFd) -> Self {
+        let resends = adopt::resends(device.as_fd());
+        Self { entry, device, resends }
+    }
+
+    /// The device for one worker. Where requests are not sent again, those that it has read fail with its end, and
+    /// nobody waits for them for ever.
+    pub fn device_for_worker(&self) -> io::Result<OwnedFd> {
+        if self.resends { self.device.try_clone() } else { adopt::clone_device(self.device.as_fd()) }
+    }
+
+    /// Lets every thread that waits for a request have one, which is answered at once.
+    pub fn nudge(dir: &Path) -> io::Result<()> {
+        for _ in 0..LOOPS {
+            let dir = dir.to_owned();
+            let ask = move || drop(rustix::fs::statfs(&dir));
+            std::thread::Builder::new().name("tarn-nudge".to_owned()).spawn(ask)?;
+        }
+        Ok(())
+    }
 }
 
 /// Mounts; nobody serves yet. On an error nothing stays mounted.
@@ -129,7 +155,7 @@ pub fn mount(request: &MountRequest) -> Result<Mounted, SessionError> {
         Ok(Some(_) | None) => return Err(undo(&request.dir, SessionError::NotOurs(request.dir.clone()))),
         Err(error) => return Err(undo(&request.dir, SessionError::MountInfo(error))),
     };
-    Ok(Mounted { entry, device })
+    Ok(Mounted::new(entry, device))
 }
 
 /// A mount failed before it served: a lazy unmount cannot wait for it.
@@ -157,7 +183,7 @@ pub fn serve<A>(mounted: Mounted, adapter: A, slot: &DeviceSlot) -> Result<Sessi
 where
     A: fuser::Filesystem + Send + Sync + 'static,
 {
-    let Mounted { entry, device } = mounted;
+    let Mounted { entry, device, .. } = mounted;
     slot.fill(&device).map_err(SessionError::Handshake)?;
     let session = fuser::Session::from_fd(adapter, device, fuser::SessionACL::All, config());
     run(entry, session.map_err(SessionError::Handshake)?)
@@ -168,9 +194,9 @@ pub fn adopt<A>(mounted: Mounted, adapter: A, slot: &DeviceSlot) -> Result<Sessi
 where
     A: fuser::Filesystem + Send + Sync + 'static,
 {
-    let Mounted { entry, device } = mounted;
+    let Mounted { entry, device, resends } = mounted;
     slot.fill(&device).map_err(SessionError::Handshake)?;
-    let (session, _resent) = adopt::session(device.as_fd(), adapter, config())?;
+    let session = adopt::session(device.as_fd(), adapter, config(), resends)?;
     run(entry, session)
 }
 

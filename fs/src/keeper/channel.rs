@@ -1,8 +1,7 @@
 //! What keeper and worker say to each other: JSON over a socket that keeps messages apart, with descriptors beside
 //! them. Keeper and worker may be of different versions.
 
-use crate::fuse::session::FS_TYPE;
-use crate::fuse::session::mountinfo;
+use crate::fuse::session::{FS_TYPE, Mounted, mountinfo};
 use crate::mount::record::Outcome;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -96,22 +95,27 @@ pub struct MountedAt {
     device: String,
     dir: Vec<u8>,
     source: String,
+    /// See [`Mounted::resends`].
+    resends: bool,
 }
 
-impl From<&mountinfo::Entry> for MountedAt {
-    fn from(entry: &mountinfo::Entry) -> Self {
+impl From<&Mounted> for MountedAt {
+    fn from(Mounted { entry, resends, .. }: &Mounted) -> Self {
         let dir = entry.dir.clone().into_os_string().into_vec();
-        Self { id: entry.id, device: entry.device.clone(), dir, source: entry.source.clone() }
+        let (device, source) = (entry.device.clone(), entry.source.clone());
+        Self { id: entry.id, device, dir, source, resends: *resends }
     }
 }
 
-impl From<MountedAt> for mountinfo::Entry {
-    fn from(at: MountedAt) -> Self {
-        let MountedAt { id, device, dir, source } = at;
+impl MountedAt {
+    /// The mount, with the device that came with it.
+    pub fn with(self, fd: OwnedFd) -> Mounted {
+        let Self { id, device, dir, source, resends } = self;
         let dir = PathBuf::from(OsString::from_vec(dir));
         // They may change while it stands: the kernel's list has them.
         let options = String::new();
-        Self { id, device, dir, options, source, fs_type: FS_TYPE.to_owned() }
+        let entry = mountinfo::Entry { id, device, dir, options, source, fs_type: FS_TYPE.to_owned() };
+        Mounted { entry, device: fd, resends }
     }
 }
 

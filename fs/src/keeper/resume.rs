@@ -32,7 +32,7 @@ impl Keeper {
         };
         stored.end_worker()?;
         let Stored { device, log } = stored;
-        let (mounted, log) = (Mounted { entry, device }, File::from(log));
+        let (mounted, log) = (Mounted::new(entry, device), File::from(log));
         let format = SessionLog::format_of(&log).map_err(|error| Failure::new(&error))?;
         if format != Some(session_log::FORMAT) {
             // The log's place is known to the next mount, not here.

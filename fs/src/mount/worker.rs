@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::control::{self, Desk, Facts};
 use crate::fuse::Gate;
 use crate::fuse::session::{self, DeviceSlot, Mounted, SessionHandle};
-use crate::keeper::channel::{Channel, MountedAt, Order, Report, Restarts};
+use crate::keeper::channel::{Channel, Order, Report, Restarts};
 use crate::mount::background::Role;
 use crate::process::ProcessId;
 use crate::session_log::{FORMAT, SessionLog};
@@ -58,7 +58,7 @@ impl Task {
                 Ok(Self { dir, log: next()?, mounted: None, restarts: Restarts::default() })
             }
             Order::Adopt { mounted: at, restarts } => {
-                let (log, mounted) = (next()?, mounted(at, next()?));
+                let (log, mounted) = (next()?, at.with(next()?));
                 Ok(Self { dir: mounted.entry.dir.clone(), log, mounted: Some(mounted), restarts })
             }
             Order::Serve(_) | Order::HandOver => {
@@ -70,10 +70,6 @@ impl Task {
 
 fn receive(keeper: &Channel) -> Result<(Order, Vec<OwnedFd>), Failure> {
     keeper.receive()?.ok_or_else(|| Failure::text("the keeper is gone"))
-}
-
-fn mounted(at: MountedAt, device: OwnedFd) -> Mounted {
-    Mounted { entry: at.into(), device }
 }
 
 fn start_and_serve<A, O, F>(config: &Config, keeper: &Channel, open: O) -> Result<(), Failure>
@@ -100,14 +96,16 @@ where
         read_only: config.files.read_only,
         restarts: task.restarts.clone(),
         keeper_gone: Arc::clone(&keeper_gone),
+        // Until there is a mount, nobody asks.
+        resends: true,
         switch,
     };
     harden()?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tarn-worker").build()?;
-    let Started { session, served, control, gate } =
+    let Started { session, served, control, exit } =
         runtime.block_on(start(config, keeper, task, facts, open))?;
-    listen(keeper, gate, keeper_gone)?;
+    listen(keeper, exit, keeper_gone)?;
     let failure = session.failure();
     runtime.spawn(async move {
         let reason = failure.await;
@@ -134,16 +132,40 @@ struct Started {
     session: SessionHandle,
     served: Arc<dyn Served>,
     control: control::Server,
+    exit: Exit,
+}
+
+/// The way out for another worker.
+struct Exit {
     gate: Gate,
+    log: SessionLog,
+    dir: PathBuf,
+    resends: bool,
+}
+
+impl Exit {
+    /// Waits until everything that was begun is done and the next worker can know it.
+    fn take(&self) -> std::io::Result<()> {
+        if self.resends {
+            self.gate.close();
+        } else {
+            // What a thread has read is lost with this process: each of them stops behind its next request.
+            self.gate.drain(session::LOOPS, || Mounted::nudge(&self.dir))?;
+        }
+        self.log.flush();
+        Ok(())
+    }
 }
 
 /// Waits for the keeper's word on a thread of its own.
-fn listen(keeper: &Channel, gate: Gate, keeper_gone: Arc<AtomicBool>) -> std::io::Result<()> {
+fn listen(keeper: &Channel, exit: Exit, keeper_gone: Arc<AtomicBool>) -> std::io::Result<()> {
     let keeper = keeper.try_clone()?;
     let listen = move || loop {
         match keeper.receive::<Order>() {
             Ok(Some((Order::HandOver, _))) => {
-                gate.close();
+                if let Err(error) = exit.take() {
+                    tracing::error!(%error, "requests under way are cut off");
+                }
                 tracing::info!("handed over");
                 // Nothing is dropped: what is staged belongs to the next worker.
                 std::process::exit(0);
@@ -178,7 +200,7 @@ where
         device.fill(&mounted.device)?;
     }
     let brought = OpenSession {
-        log,
+        log: log.clone(),
         state: Some(state).filter(|state| !state.is_new()),
         device: device.clone(),
         owner: ProcessId::parent(),
@@ -192,15 +214,17 @@ where
             let (Order::Serve(at), mut fds) = receive(keeper)? else {
                 return Err(Failure::text("the keeper ordered something else than to serve"));
             };
-            mounted(at, fds.pop().ok_or_else(|| Failure::text("the keeper sent no device"))?)
+            at.with(fds.pop().ok_or_else(|| Failure::text("the keeper sent no device"))?)
         }
     };
     // Before the first answer: who sees the mount can ask it.
+    let facts = Facts { resends: mounted.resends, ..facts };
     let desk = Arc::new(Desk::new(opened.mounted, facts));
     let control = control::Server::start(registry()?.socket_of(&mounted.entry.dir), Arc::clone(&desk))?;
     if let Some(address) = &config.process.metrics {
         control::serve_metrics(address, desk).await?;
     }
+    let exit = Exit { gate: opened.gate, log, dir: mounted.entry.dir.clone(), resends: mounted.resends };
     let serve = move || match adopts {
         true => session::adopt(mounted, adapter, &device),
         // The kernel's INIT is answered by this very process.
@@ -209,5 +233,5 @@ where
     let session = tokio::task::spawn_blocking(serve).await.map_err(|error| Failure::new(&error))??;
     std::env::set_current_dir("/")?;
     keeper.send(&Report::Serving, &[])?;
-    Ok(Started { session, served: opened.served, control, gate: opened.gate })
+    Ok(Started { session, served: opened.served, control, exit })
 }

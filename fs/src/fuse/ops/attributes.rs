@@ -27,10 +27,12 @@ pub(super) fn setattr(fs: &Adapter, call: Call, ino: INodeNo, set: SetAttr, repl
 }
 
 pub(super) fn statfs(fs: &Adapter, reply: ReplyStatfs) {
-    let _pass = fs.gate.enter("statfs");
+    let pass = fs.gate.enter("statfs");
     let space = fs.vfs.statfs();
     let (blocks, files) = (space.total / u64::from(space.block), u64::MAX >> 16);
     reply.statfs(blocks, blocks, blocks, files, files, space.block, space.name_max, space.block);
+    drop(pass);
+    fs.gate.rest();
 }
 
 pub(super) fn setxattr(

@@ -95,6 +95,7 @@ pub(super) fn read(fs: &Adapter, call: Call, fh: FileHandle, (offset, size): (u6
             }
         }
     });
+    fs.gate.rest();
 }
 
 pub(super) fn write(

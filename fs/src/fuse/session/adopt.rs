@@ -3,11 +3,13 @@
 //! The library begins every session with the kernel's INIT, which comes once for a connection. So it gets one from
 //! a socket of our own, and its descriptor is exchanged for the device before the first request is read. Then the
 //! kernel is asked to send what the dead worker had read and not answered once more (`FUSE_NOTIFY_RESEND`, since
-//! Linux 6.9).
+//! Linux 6.9). Older kernels cannot: there each worker reads from a clone of the device, and what it had not answered
+//! fails when the clone is closed with its end.
 
 #![expect(unsafe_code, reason = "dup2 over a descriptor that the library owns, and an ioctl of FUSE")]
 
 use super::{SessionError, notice};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use std::io;
@@ -46,12 +48,31 @@ impl DeviceSlot {
     }
 }
 
-/// A session on `device` that skips the INIT, and whether requests under way are sent once more.
+/// Whether this kernel sends requests again. Asks it to, so nobody may be serving.
+pub(super) fn resends(device: BorrowedFd<'_>) -> bool {
+    // Tests of older kernels run on this one, in development builds.
+    let older = cfg!(debug_assertions) && std::env::var_os("TARN_NO_RESEND").is_some();
+    !older && !matches!(rustix::io::write(device, &notice::resend()), Err(Errno::INVAL))
+}
+
+/// Another end of the same connection (`FUSE_DEV_IOC_CLONE`).
+pub(super) fn clone_device(device: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    const CLONE: rustix::ioctl::Opcode = rustix::ioctl::opcode::read::<u32>(229, 0);
+    let flags = OFlags::RDWR | OFlags::CLOEXEC;
+    let clone = rustix::fs::open("/dev/fuse", flags, rustix::fs::Mode::empty())?;
+    let number = device.as_raw_fd().cast_unsigned();
+    // SAFETY: the request takes a pointer to one u32, a descriptor, which `Setter` passes, and writes nothing.
+    unsafe { rustix::ioctl::ioctl(&clone, rustix::ioctl::Setter::<CLONE, u32>::new(number)) }?;
+    Ok(clone)
+}
+
+/// A session on `device` that skips the INIT.
 pub(super) fn session<A: fuser::Filesystem>(
     device: BorrowedFd<'_>,
     adapter: A,
     config: fuser::Config,
-) -> Result<(fuser::Session<A>, bool), SessionError> {
+    resends: bool,
+) -> Result<fuser::Session<A>, SessionError> {
     let handshake = |error: Errno| SessionError::Handshake(error.into());
     let (theirs, ours) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
         .map_err(handshake)?;
@@ -64,15 +85,14 @@ pub(super) fn session<A: fuser::Filesystem>(
     if unsafe { libc::dup3(device.as_raw_fd(), target, libc::O_CLOEXEC) } != target {
         return Err(SessionError::Handshake(io::Error::last_os_error()));
     }
-    match rustix::io::write(device, &notice::resend()) {
-        Ok(_) => Ok((session, true)),
-        // It was unmounted meanwhile: the session ends at its first read.
-        Err(Errno::NODEV | Errno::CONNABORTED) => Ok((session, true)),
-        Err(errno) => {
-            tracing::warn!(%errno, "this kernel cannot send requests again (Linux 6.9 can)");
-            Ok((session, false))
+    if resends {
+        match rustix::io::write(device, &notice::resend()) {
+            // If it was unmounted meanwhile, the session ends at its first read.
+            Ok(_) | Err(Errno::NODEV | Errno::CONNABORTED) => {}
+            Err(errno) => return Err(handshake(errno)),
         }
     }
+    Ok(session)
 }
 
 /// `fuse_in_header` and `fuse_init_in` of a kernel that offers everything; what was agreed stands in the log.
