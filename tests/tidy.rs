@@ -16,7 +16,7 @@ const LAYERS: &[&[&str]] = &[
     &["mount", "demo", "doctor", "keeper", "control"],
     &["fuse"],
     &["vfs"],
-    &["inode", "meta", "read", "write", "journal", "session_log"],
+    &["inode", "meta", "read", "write", "journal", "session_log", "quota"],
     &["store", "embedded"],
     &["error", "config", "spec", "clock", "process", "telemetry"],
     &["name"],

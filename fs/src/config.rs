@@ -152,6 +152,8 @@ pub struct FileSettings {
     pub memory_limit: u64,
     /// When a close is answered; one of [`table::COMMITS`].
     pub commit: Commit,
+    /// The most bytes that what is mounted may hold; `None` is no quota.
+    pub quota: Option<u64>,
 }
 
 /// When a close is answered.
@@ -310,7 +312,13 @@ fn files(reader: &Reader<'_>, caller: &Caller, part: u64) -> Result<FileSettings
         always_checked: reader.word("verify", table::VERIFIES)? == Some("always"),
         memory_limit: reader.size_in("memory-limit", memory, MEMORY_MIN..=1 << 40, "32MiB to 1TiB")?,
         commit: commit(reader)?,
+        quota: quota(reader)?,
     })
+}
+
+fn quota(reader: &Reader<'_>) -> Result<Option<u64>, Error> {
+    let bytes = reader.size_in("quota", 0, 0..=i64::MAX.cast_unsigned(), "less than 8 EiB")?;
+    Ok(Some(bytes).filter(|bytes| *bytes > 0))
 }
 
 fn commit(reader: &Reader<'_>) -> Result<Commit, Error> {

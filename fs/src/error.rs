@@ -55,6 +55,9 @@ pub enum Error {
     /// The metadata of an object does not hold so much.
     #[error("no room in 2 KiB of user metadata")]
     NoRoom,
+    /// The bytes would not fit into the quota of this mount.
+    #[error("the quota of {0} bytes is used up")]
+    Quota(u64),
     /// A name that cannot be a key.
     #[error(transparent)]
     Name(#[from] NameError),
@@ -104,6 +107,7 @@ impl Error {
             | Self::NoSuchOffset
             | Self::NoAttribute
             | Self::NoRoom
+            | Self::Quota(_)
             | Self::Name(_)
             | Self::Cache(_)
             | Self::Disk(_)
@@ -129,7 +133,7 @@ impl Error {
             Self::TooLarge => Errno::FBIG,
             Self::NoSuchOffset => Errno::NXIO,
             Self::NoAttribute => Errno::NODATA,
-            Self::NoRoom => Errno::NOSPC,
+            Self::NoRoom | Self::Quota(_) => Errno::NOSPC,
             Self::Name(NameError::Invalid) => Errno::INVAL,
             Self::Name(NameError::TooLong) => Errno::NAMETOOLONG,
             Self::Store(error) => store_errno(error.kind),

@@ -1,7 +1,7 @@
 //! The file system of tarn: S3 and MinIO buckets as POSIX paths.
 //!
 //! Layers, top to bottom; an item may use only what stands below it:
-//! `main, cli` / `mount, keeper, control, demo, doctor` / `fuse` / `vfs` / `inode, meta, read, write, journal, session_log` /
+//! `main, cli` / `mount, keeper, control, demo, doctor` / `fuse` / `vfs` / `inode, meta, quota, read, write, journal, session_log` /
 //! `store, embedded` / `error, config, spec, clock, process, telemetry` / `name`. `tests/tidy.rs` checks the `use crate::` lines
 //! against this list.
 
@@ -21,6 +21,7 @@ pub mod meta;
 pub mod mount;
 pub mod name;
 pub mod process;
+pub mod quota;
 pub mod read;
 pub mod session_log;
 pub mod spec;

@@ -24,6 +24,7 @@ mod lookup;
 mod moves;
 mod open;
 mod overview;
+mod quota;
 mod read;
 mod readdir;
 mod recall;
@@ -61,6 +62,7 @@ use crate::journal::{self, Record};
 use crate::meta::Defaults;
 use crate::name::{Key, Prefix};
 use crate::process::ProcessId;
+use crate::quota::Quota;
 use crate::read::{Fetcher, FetcherOptions};
 use crate::session_log::{self, SessionLog};
 use crate::store::{Headers, ObjectStore, Version};
@@ -144,6 +146,7 @@ pub struct Vfs {
     fetcher: Fetcher,
     uploader: Uploader,
     backlog: Backlog,
+    quota: Arc<Quota>,
     /// Held for reading by whatever uses a key, for writing by the rename of a directory.
     namespace: tokio::sync::RwLock<()>,
     conflicts: AtomicU64,
@@ -186,6 +189,7 @@ impl Vfs {
             fetcher: Fetcher::new(Arc::clone(&store), runtime.clone(), fetch),
             uploader: Uploader::new(Arc::clone(&store), options.memory_limit / 2, parallel),
             backlog: Backlog::new(parallel),
+            quota: Arc::default(),
             table,
             handles: HandleTable::default(),
             namespace: tokio::sync::RwLock::new(()),

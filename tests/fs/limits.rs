@@ -57,8 +57,8 @@ fn a_whiteout_is_refused(subject: &Subject<'_>) {
     assert_eq!(fs::read(subject.path("f")).unwrap(), b"f");
 }
 
-/// SEMANTICS: "`mount -o remount` changes `ro`, `rw`, `exec` and `noexec`, and nothing else; `ro` waits for no file that
-/// is open for writing (EBUSY), and `rw` is refused where the mount was made with `--read-only`."
+/// SEMANTICS: "`mount -o remount` changes `ro`, `rw`, `exec`, `noexec` and `quota`, and nothing else; `ro` waits for no
+/// file that is open for writing (EBUSY), and `rw` is refused where the mount was made with `--read-only`."
 fn a_remount_changes_what_the_kernel_keeps(subject: &Subject<'_>) {
     let remount = |words: &str| {
         let arguments = ["mount", "s3://any", "-o", words];

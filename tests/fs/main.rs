@@ -16,6 +16,7 @@ mod locks;
 mod names;
 mod nodes;
 mod permissions;
+mod quota;
 mod rename;
 mod size;
 mod sync;
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
             nodes::TARN,
             permissions::ALL,
             permissions::TARN,
+            quota::TARN,
             rename::ALL,
             size::ALL,
             sync::ALL,

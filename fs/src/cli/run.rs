@@ -52,8 +52,10 @@ pub fn run(arguments: Vec<OsString>) -> ExitCode {
 }
 
 fn mount(arguments: &MountArgs) -> ExitCode {
-    if let Some(change) = config::remount(&arguments.dash_o) {
-        return remount(arguments, change);
+    match config::remount(&arguments.dash_o) {
+        Some(Ok(change)) => return remount(arguments, change),
+        Some(Err(error)) => return fail(USAGE, &error.to_string()),
+        None => {}
     }
     let input = Input {
         flags: arguments.flags.0.clone(),

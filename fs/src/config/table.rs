@@ -309,6 +309,13 @@ pub const OPTIONS: &[Spec] = &[
         "BOOL",
         "Let other users in, as far as the modes allow [default: false]",
     ),
+    option(
+        Mount,
+        "quota",
+        Kind::Size,
+        "SIZE",
+        "Let what is mounted hold this much and answer ENOSPC beyond; 0 is no quota [default: 0]",
+    ),
     option(Mount, "no-exec", Kind::Switch, "BOOL", "Refuse to run programs from the mount [default: false]"),
     option(
         Mount,

@@ -1,5 +1,8 @@
 //! The words that mount(8), fstab and mount.fuse put into `-o` beside the file system's own options.
 
+use super::error::{Error, Origin, Place};
+use super::value;
+
 /// What such a word means to tarn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
@@ -70,19 +73,41 @@ pub struct Remount {
     pub read_only: Option<bool>,
     /// `noexec` or `exec`.
     pub no_exec: Option<bool>,
+    /// `quota=SIZE`; 0 is no quota.
+    pub quota: Option<u64>,
+}
+
+impl Remount {
+    /// Whether the kernel has anything to change.
+    pub fn concerns_kernel(&self) -> bool {
+        self.read_only.is_some() || self.no_exec.is_some()
+    }
 }
 
 /// What `-o` asks to change of a mount that stands, if `remount` is among its words. mount(8) repeats there what it
 /// finds in fstab and in the kernel's list, then what the caller wants: the last word counts, and the options of
 /// the mount stay as they are.
-pub fn remount(lists: &[String]) -> Option<Remount> {
+pub fn remount(lists: &[String]) -> Option<Result<Remount, Error>> {
     let mut words = lists.iter().flat_map(|list| list.split(',')).map(str::trim);
     words.clone().any(|word| word == "remount").then(|| {
-        words.by_ref().fold(Remount::default(), |change, word| match word {
-            "ro" | "rw" => Remount { read_only: Some(word == "ro"), ..change },
-            "noexec" | "exec" => Remount { no_exec: Some(word == "noexec"), ..change },
-            _ => change,
+        words.try_fold(Remount::default(), |change, word| {
+            Ok(match word.split_once('=').unwrap_or((word, "")) {
+                ("ro" | "rw", _) => Remount { read_only: Some(word == "ro"), ..change },
+                ("noexec" | "exec", _) => Remount { no_exec: Some(word == "noexec"), ..change },
+                ("quota", size) => Remount { quota: Some(quota(size)?), ..change },
+                _ => change,
+            })
         })
+    })
+}
+
+fn quota(text: &str) -> Result<u64, Error> {
+    let place = Place { origin: Origin::DashO, name: "quota".to_owned() };
+    value::size(text).map_err(|expected| Error::Value {
+        place,
+        value: text.to_owned(),
+        expected: expected.to_owned(),
+        nearest: None,
     })
 }
 
@@ -114,14 +139,19 @@ mod tests {
 
     #[test]
     fn the_last_word_of_a_remount_counts() {
-        let asked = |list: &str| remount(&[list.to_owned()]);
+        let asked = |list: &str| remount(&[list.to_owned()]).transpose().expect("valid");
         assert_eq!(asked("ro,noexec"), None);
         assert_eq!(asked("remount"), Some(Remount::default()));
-        let expected = Remount { read_only: Some(true), no_exec: Some(false) };
+        let expected = Remount { read_only: Some(true), no_exec: Some(false), quota: None };
         assert_eq!(asked("rw,nosuid,user_id=0,remount,noexec,ro,exec"), Some(expected));
+        let lists = remount(&["rw,quota=1g".into(), "remount,ro,quota=2g".into()]);
+        let change = lists.expect("a remount").expect("valid");
+        assert_eq!((change.read_only, change.quota), (Some(true), Some(2 << 30)));
+        assert!(!asked("remount,quota=0").expect("a remount").concerns_kernel());
+        let wrong = remount(&["remount,quota=much".into()]).expect("a remount");
         assert_eq!(
-            remount(&["rw".into(), "remount,ro".into()]).and_then(|change| change.read_only),
-            Some(true)
+            wrong.expect_err("no size").to_string(),
+            "-o quota: \"much\" is not a size such as 512k, 8MiB or 1.5g"
         );
     }
 

@@ -2,7 +2,8 @@
 
 use super::proto::control_client::ControlClient;
 use super::proto::{
-    CacheAction, CacheReply, CacheRequest, FlushReply, FlushRequest, LogLevel, MountStatus, StatusRequest,
+    CacheAction, CacheReply, CacheRequest, FlushReply, FlushRequest, LogLevel, MountStatus, Quota,
+    StatusRequest,
 };
 use hyper_util::rt::TokioIo;
 use std::path::{Path, PathBuf};
@@ -73,6 +74,13 @@ impl Client {
     /// Changes what is logged; returns what was before.
     pub async fn set_log_level(&mut self, level: &str) -> Result<String, Error> {
         Ok(self.inner.set_log_level(LogLevel { level: level.to_owned() }).await?.into_inner().level)
+    }
+
+    /// Changes the quota, in bytes, 0 being none; returns what it was before.
+    pub async fn set_quota(&mut self, bytes: u64) -> Result<u64, Error> {
+        let mut request = tonic::Request::new(Quota { bytes });
+        request.set_timeout(STATUS_TIME);
+        Ok(self.inner.set_quota(request).await?.into_inner().bytes)
     }
 
     /// Works on the local copy of the file with this inode number.

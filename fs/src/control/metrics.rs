@@ -62,6 +62,15 @@ pub(super) fn render(status: &MountStatus) -> Result<String, fmt::Error> {
     gauge("cache_limit_bytes", "Bytes they may take", cache.limit);
     gauge("cache_disk_free_bytes", "Bytes that may still be written to the local disk", cache.free);
     gauge("cache_disk_floor_bytes", "Nothing more is kept while fewer are free", cache.floor);
+    if let Some(quota) = &status.quota {
+        gauge("quota_bytes", "Bytes that what is mounted may hold", quota.limit);
+        gauge(
+            "quota_used_bytes",
+            "Bytes that it holds, with those not in the bucket yet",
+            quota.stored + quota.staged,
+        );
+        gauge("quota_files", "Files that it holds", quota.files);
+    }
     let mut counter = |name: &str, help: &str, value: u64| {
         let counter = Counter::<u64>::default();
         counter.inc_by(value);

@@ -4,7 +4,7 @@ use super::proto;
 use super::proto::control_server::{Control, ControlServer};
 use super::proto::{
     Billed, CacheAction, CacheReply, CacheRequest, CacheUse, Calls, Conflict, Dirty, Failure, FlushReply,
-    FlushRequest, LogLevel, MountStatus, Serving, StatusRequest, Transfer,
+    FlushRequest, LogLevel, MountStatus, Quota, QuotaUse, Serving, StatusRequest, Transfer,
 };
 use crate::clock;
 use crate::config::table::LOG_LEVELS;
@@ -183,7 +183,21 @@ impl Desk {
             keeper_gone: self.facts.keeper_gone.load(Ordering::Relaxed),
             fails_calls: !self.facts.resends,
             error: String::new(),
+            quota: self.quota(),
         }
+    }
+
+    fn quota(&self) -> Option<QuotaUse> {
+        let standing = self.mounted.vfs.quota()?;
+        let ago = |time| clock::now().duration_since(time).unwrap_or_default().as_secs();
+        Some(QuotaUse {
+            limit: standing.limit,
+            stored: standing.stored.bytes,
+            files: standing.stored.files,
+            staged: standing.staged,
+            counting: standing.counted.is_none(),
+            counted_seconds: standing.counted.map(ago).unwrap_or_default(),
+        })
     }
 
     fn serving(&self) -> Serving {
@@ -287,6 +301,15 @@ impl Control for Desk {
         self.facts.switch.set(&level).map_err(|error| Status::internal(error.to_string()))?;
         let before = std::mem::replace(&mut *self.level.lock(), level);
         Ok(Response::new(LogLevel { level: before }))
+    }
+
+    async fn set_quota(&self, request: Request<Quota>) -> Result<Response<Quota>, Status> {
+        let vfs = &self.mounted.vfs;
+        let before = vfs.quota().map_or(0, |standing| standing.limit);
+        let bytes = request.into_inner().bytes;
+        vfs.change_quota(Some(bytes).filter(|bytes| *bytes > 0));
+        tracing::info!(before, bytes, "the quota was changed");
+        Ok(Response::new(Quota { bytes: before }))
     }
 
     async fn cache(&self, request: Request<CacheRequest>) -> Result<Response<CacheReply>, Status> {

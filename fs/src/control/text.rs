@@ -1,6 +1,6 @@
 //! A status as a person reads it. Pure.
 
-use super::proto::{Billed, CacheUse, Calls, Dirty, Guard, MountStatus, Serving};
+use super::proto::{Billed, CacheUse, Calls, Dirty, Guard, MountStatus, QuotaUse, Serving};
 use std::fmt::Write;
 
 /// Bytes with a unit that keeps the number short: `12.5 MiB`.
@@ -59,6 +59,9 @@ pub(super) fn status(status: &MountStatus) -> String {
     line("serving", serving(status.serving.as_ref()));
     line("writers", guard(status.guard.as_ref()));
     line("dirty", dirty(status.dirty.as_ref()));
+    if let Some(used) = &status.quota {
+        line("quota", quota(used));
+    }
     line("cache", cache(status.cache.as_ref()));
     line("kernel", kernel(status));
     line("requests", calls(&status.store_calls));
@@ -145,6 +148,22 @@ fn dirty(dirty: Option<&Dirty>) -> String {
     }
 }
 
+fn quota(quota: &QuotaUse) -> String {
+    let used = quota.stored.saturating_add(quota.staged);
+    let mut text = format!("{} of {} used, {} files", bytes(used), bytes(quota.limit), quota.files);
+    if quota.staged > 0 {
+        write!(text, "; {} of it are not in the bucket yet", bytes(quota.staged)).unwrap_or_default();
+    }
+    if used >= quota.limit {
+        text.push_str("; NOTHING is left: writes answer ENOSPC");
+    }
+    match quota.counting {
+        true => text.push_str("; being counted, there may be more"),
+        false => write!(text, "; counted {} ago", span(quota.counted_seconds)).unwrap_or_default(),
+    }
+    text
+}
+
 fn cache(cache: Option<&CacheUse>) -> String {
     let Some(cache) = cache else { return "unknown".to_owned() };
     let mut text = format!("{} of {} in {}", bytes(cache.used), bytes(cache.limit), cache.dir);
@@ -223,6 +242,14 @@ mod tests {
             keeper_gone: true,
             fails_calls: true,
             transfer: Some(Transfer { received: 1 << 20, sent: 0 }),
+            quota: Some(QuotaUse {
+                limit: 4096,
+                stored: 3072,
+                staged: 1024,
+                files: 5,
+                counted_seconds: 61,
+                ..QuotaUse::default()
+            }),
             conflicts: vec![Conflict { key: "a".into(), kept_as: "a.conflict".into(), unix_seconds: 0 }],
             ..MountStatus::default()
         };
@@ -240,6 +267,8 @@ mod tests {
             "get 4 (2.0 ms, 1 failed)",
             "billed      0 as PUT, COPY, POST or LIST, 4 as GET or HEAD, 2 not",
             "a was changed elsewhere, ours is a.conflict",
+            "4.0 KiB of 4.0 KiB used, 5 files; 1.0 KiB of it are not in the bucket yet; NOTHING is left",
+            "counted 1 min 1 s ago",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

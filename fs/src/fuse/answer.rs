@@ -41,6 +41,7 @@ pub fn errno(op: &'static str, error: &Error) -> Errno {
         | Error::NotDirectory
         | Error::IsDirectory
         | Error::NotEmpty
+        | Error::Quota(_)
         | Error::ReadOnly
         | Error::Invalid(_)
         | Error::Unsupported(_)

@@ -4,6 +4,7 @@ use super::{Attr, Ino};
 use crate::journal::StagedFile;
 use crate::meta::{self, Posix};
 use crate::name::Key;
+use crate::quota::Claim;
 use crate::read::{PartLayout, Windows};
 use crate::store::{Headers, Version};
 use crate::write::Extents;
@@ -141,6 +142,8 @@ pub struct Stage {
     /// An upload failed, here or in an earlier process: the bucket may have it all the same, with the answer lost.
     /// Guarded by [`File::commit`].
     pub unsure: bool,
+    /// What it takes of the mount's quota.
+    pub claim: Arc<Claim>,
 }
 
 impl Stage {
@@ -150,6 +153,11 @@ impl Stage {
         if let Some(overlay) = &mut self.overlay {
             overlay.dirty.insert(range);
         }
+    }
+
+    /// Bytes that the bucket will hold more once it has `size` bytes of this.
+    pub fn excess(&self, size: u64) -> u64 {
+        size.saturating_sub(self.base.as_ref().map_or(0, |base| base.size))
     }
 
     /// Rests on another version in the bucket from now on, whose bytes the local copy has if they are the same.

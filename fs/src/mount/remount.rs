@@ -1,8 +1,10 @@
-//! `mount -o remount`: a mount that stands takes writes, or runs programs, from now on or no longer. The kernel keeps
-//! both and checks them (mount(2), `MS_REMOUNT`), so whoever serves the mount need not know.
+//! `mount -o remount`: a mount that stands takes writes, or runs programs, from now on or no longer, or has another
+//! quota. The kernel keeps the first two and checks them (mount(2), `MS_REMOUNT`), so whoever serves the mount need not
+//! know; the quota is the serving process's.
 
 use super::record::Registry;
 use crate::config::Remount;
+use crate::control;
 use crate::fuse::session::mountinfo::{self, Entry};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount_remount};
@@ -24,6 +26,9 @@ pub enum RemountError {
     /// mount(2) is for root.
     #[error("{0}: only root can change a mount; unmount it and mount it again")]
     NotRoot(String),
+    /// Who serves it did not take the quota.
+    #[error(transparent)]
+    Control(#[from] control::Error),
     /// Anything else.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -40,12 +45,25 @@ pub fn remount(dir: &Path, change: Remount, registry: &Registry) -> Result<(), R
     if change.read_only == Some(false) && served.is_some_and(|served| served.record.read_only) {
         return Err(RemountError::ReadOnly(said()));
     }
-    match mount_remount(&dir, flags(&entry, change), c"") {
-        Ok(()) => Ok(()),
-        Err(Errno::BUSY) => Err(RemountError::Busy(said())),
-        Err(Errno::PERM | Errno::ACCESS) => Err(RemountError::NotRoot(said())),
-        Err(errno) => Err(RemountError::Io(errno.into())),
+    if change.concerns_kernel() || change.quota.is_none() {
+        mount_remount(&dir, flags(&entry, change), c"").map_err(|errno| match errno {
+            Errno::BUSY => RemountError::Busy(said()),
+            Errno::PERM | Errno::ACCESS => RemountError::NotRoot(said()),
+            errno => RemountError::Io(errno.into()),
+        })?;
     }
+    match change.quota {
+        Some(bytes) => set_quota(&registry.socket_of(&dir), bytes),
+        None => Ok(()),
+    }
+}
+
+fn set_quota(socket: &Path, bytes: u64) -> Result<(), RemountError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        control::Client::connect(socket).await?.set_quota(bytes).await?;
+        Ok(())
+    })
 }
 
 /// All that the kernel is to know: what is not named here is taken away.

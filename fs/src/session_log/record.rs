@@ -3,6 +3,7 @@
 use super::time::Time;
 use crate::inode::Stamp;
 use crate::meta::Posix;
+use crate::quota::Usage;
 use crate::store::{ETag, Headers, Version};
 use crate::write::Extents;
 use serde::{Deserialize, Serialize};
@@ -122,6 +123,16 @@ pub enum Record {
     },
     /// Another client changed an object that was written here.
     Conflict(ConflictRecord),
+    /// The quota was changed while the mount was in use.
+    Quota {
+        /// The most bytes; `None` is no quota.
+        bytes: Option<u64>,
+    },
+    /// What the bucket holds, as far as the books of the quota know.
+    Stored {
+        /// Bytes and files.
+        usage: Usage,
+    },
 }
 
 /// A conflict that people are to see.

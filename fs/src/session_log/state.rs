@@ -1,6 +1,7 @@
 //! What a log comes to. Pure: records in, state out, and back to the fewest records that give the same state.
 
 use super::record::{ConflictRecord, ContentRecord, How, NodeRecord, PlaceRecord, Record};
+use crate::quota::Usage;
 use std::collections::{BTreeMap, HashSet, VecDeque};
 
 /// Intents that are kept: far more than requests can be under way at once.
@@ -25,6 +26,10 @@ pub struct State {
     pub backings: BTreeMap<u64, u32>,
     /// The last conflicts, oldest first.
     pub conflicts: VecDeque<ConflictRecord>,
+    /// The quota, if it was changed while the mount was in use.
+    pub quota: Option<Option<u64>>,
+    /// What the bucket held by the books of its quota.
+    pub stored: Option<Usage>,
     intents: VecDeque<u64>,
 }
 
@@ -105,6 +110,8 @@ impl State {
                     handle.shown.extend((at..).zip(names));
                 }
             }
+            Record::Quota { bytes } => self.quota = Some(bytes),
+            Record::Stored { usage } => self.stored = Some(usage),
             Record::Intent { unique } => {
                 if self.intents.len() == INTENTS_MAX {
                     self.intents.pop_front();
@@ -141,8 +148,10 @@ impl State {
         let backings = self.backings.iter().map(|(ino, id)| Record::Backing { ino: *ino, id: Some(*id) });
         let intents = self.intents.iter().map(|unique| Record::Intent { unique: *unique });
         let conflicts = self.conflicts.iter().cloned().map(Record::Conflict);
-        let known = started.into_iter().chain([given]).chain(inodes).chain(handles).chain(backings);
-        known.chain(intents).chain(conflicts)
+        let quota = self.quota.map(|bytes| Record::Quota { bytes });
+        let stored = self.stored.map(|usage| Record::Stored { usage });
+        let started = started.into_iter().chain([given]).chain(quota).chain(stored);
+        started.chain(inodes).chain(handles).chain(backings).chain(intents).chain(conflicts)
     }
 }
 

@@ -121,6 +121,7 @@ impl Vfs {
         if snapshot.is_committed() {
             return Ok(());
         }
+        self.must_fit(&snapshot, None)?;
         let bytes = snapshot.bytes();
         let noted = snapshot.stage.file.note(|record| {
             snapshot.close(record);

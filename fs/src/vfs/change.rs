@@ -46,7 +46,7 @@ impl Vfs {
                 return Ok((self.entry(&inode, Some(Place { parent, name })), opened));
             }
             Err(Error::NotFound) if name.is_long() => return Err(Error::Name(NameError::TooLong)),
-            Err(Error::NotFound) => {}
+            Err(Error::NotFound) => self.quota.must_have_room()?,
             Err(error) => return Err(error),
         }
         if flags.exclusive || !name.is_plain() {
@@ -91,6 +91,7 @@ impl Vfs {
             writes: 0,
             copied: None,
             unsure: false,
+            claim: Arc::new(self.quota.claim()),
         };
         let content = Content::Staged(Box::new(stage));
         let file = File::new(FileState::new(posix, headers, content, true));
@@ -148,6 +149,7 @@ impl Vfs {
             Err(error) if error.kind == ErrorKind::Precondition => return Err(self.lost_name(parent)),
             Err(error) => return Err(error.into()),
         };
+        self.count_change(&key, None, Some(version.size));
         let place = Place { parent, name: name.clone() };
         let inode = self.insert_file(place.clone(), version.clone(), Description::Known(posix, headers));
         self.learned(parent);
@@ -233,10 +235,11 @@ impl Vfs {
         Error::Exists
     }
 
+    /// The name has no file, and there is room for one.
     async fn must_be_free(&self, parent: Ino, name: &Name) -> Result<()> {
         match self.resolve(parent, name).await {
             Ok(_) => Err(Error::Exists),
-            Err(Error::NotFound) => Ok(()),
+            Err(Error::NotFound) => self.quota.must_have_room(),
             Err(error) => Err(error),
         }
     }

@@ -58,8 +58,9 @@ impl Vfs {
                 }
                 Ok(ControlFlow::Continue(())) => {}
                 result => {
-                    if let (Err(_), Content::Staged(stage)) = (&result, &mut file.state.lock().content) {
-                        stage.unsure = true;
+                    if let (Err(error), Content::Staged(stage)) = (&result, &mut file.state.lock().content) {
+                        // What was refused here was never sent.
+                        stage.unsure |= !matches!(error, Error::Quota(_));
                     }
                     self.note(inode);
                     return result.map(|_done| ());
@@ -109,6 +110,7 @@ impl Vfs {
                     // Without room for its record the file can still get into the bucket, which is better.
                     tracing::warn!(key = %snapshot.key, %error, "the journal does not learn of a commit");
                 }
+                self.must_fit(&snapshot, base.as_ref())?;
                 match self.bring(ino, file, &snapshot, base).await? {
                     ControlFlow::Break(sent) => sent,
                     ControlFlow::Continue(()) => return Ok(ControlFlow::Continue(())),
@@ -169,6 +171,7 @@ impl Vfs {
             tracing::warn!(key = %snapshot.key, %error, "the journal does not learn that a file was committed");
         }
         let mut state = file.state.lock();
+        self.count_commit(snapshot, &version);
         state.headers = headers.clone();
         state.checked = clock::instant();
         if state.posix == *posix {

@@ -34,6 +34,8 @@ impl Vfs {
             }
             if meta::commit_time(&found.headers).is_some_and(|time| snapshot.attempted(time)) {
                 tracing::info!(key = %snapshot.key, %refusal, "an earlier attempt had arrived, with older bytes");
+                let old = snapshot.stage.base.as_ref().map(|base| base.size);
+                self.count_change(&snapshot.key, old, Some(found.version.size));
                 rest_on(file, found.version)?;
                 return Ok(ControlFlow::Continue(()));
             }
@@ -59,7 +61,9 @@ impl Vfs {
             Err(error) => return error.into(),
         };
         match self.upload(ino, &kept, &ours, &stamp, &snapshot.headers).await.0 {
-            Ok(_) => {
+            Ok(version) => {
+                self.count_change(&kept, None, Some(version.size));
+                ours.claim.give_up();
                 tracing::warn!(%key, %kept, "conflict: another client changed the object; local bytes kept");
                 self.note_conflict(key.to_string(), kept.to_string());
             }

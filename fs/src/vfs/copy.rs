@@ -81,6 +81,7 @@ impl Vfs {
             let file = sink.inode.file().ok_or(Error::IsDirectory)?;
             let mut state = file.state.lock();
             let stage = staged(&mut state)?;
+            self.claim_up_to(stage, to + length as u64)?;
             let copied = rustix::fs::copy_file_range(
                 &local,
                 Some(&mut read_at),
@@ -96,6 +97,7 @@ impl Vfs {
         let file = sink.inode.file().ok_or(Error::IsDirectory)?;
         let mut state = file.state.lock();
         let stage = staged(&mut state)?;
+        self.claim_up_to(stage, to + bytes.len() as u64)?;
         stage.file.staged.file().write_all_at(&bytes, to)?;
         stage.wrote(to..to + bytes.len() as u64);
         Ok(bytes.len() as u64)

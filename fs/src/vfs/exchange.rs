@@ -45,12 +45,12 @@ impl Vfs {
         let (first_key, first_version) = self.committed_object(first).await?;
         let (second_key, second_version) = self.committed_object(second).await?;
         let aside = Key::parse(&format!("{}{}", first_key.as_str(), self.aside_suffix()))?;
-        let kept = self.copy_over((&first_key, &first_version), &aside, Condition::Absent).await?;
+        let kept = self.copy_over((&first_key, &first_version), (&aside, None)).await?;
         let second_moved =
             match self.replace((&second_key, &second_version), (&first_key, &first_version)).await {
                 Ok(version) => version,
                 Err(error) => {
-                    self.drop_aside(&aside).await;
+                    self.drop_aside(&aside, &kept).await;
                     return Err(error);
                 }
             };
@@ -60,14 +60,14 @@ impl Vfs {
                 match self.replace((&aside, &kept), (&first_key, &second_moved)).await {
                     Ok(version) => {
                         self.rests_on(first, &version);
-                        self.drop_aside(&aside).await;
+                        self.drop_aside(&aside, &kept).await;
                     }
                     Err(undo) => tracing::error!(%first_key, %aside, error = %undo, "exchange half done"),
                 }
                 return Err(error);
             }
         };
-        self.drop_aside(&aside).await;
+        self.drop_aside(&aside, &kept).await;
         self.table.exchange(first.ino, second.ino);
         self.rests_on(first, &first_moved);
         self.rests_on(second, &second_moved);
@@ -85,25 +85,29 @@ impl Vfs {
 
     /// Copies one object over another, both in the versions that are known.
     async fn replace(&self, from: (&Key, &Version), over: (&Key, &Version)) -> Result<Version> {
-        self.copy_over(from, over.0, Condition::Matches(over.1.etag.clone())).await
+        self.copy_over(from, (over.0, Some(over.1))).await
     }
 
-    async fn copy_over(&self, from: (&Key, &Version), to: &Key, condition: Condition) -> Result<Version> {
+    /// Copies an object over another, or to a free key.
+    async fn copy_over(&self, from: (&Key, &Version), to: (&Key, Option<&Version>)) -> Result<Version> {
         let request = CopyRequest {
             from: from.0.clone(),
             if_match: from.1.etag.clone(),
             size: from.1.size,
-            to: to.clone(),
-            condition,
+            to: to.0.clone(),
+            condition: to.1.map_or(Condition::Absent, |over| Condition::Matches(over.etag.clone())),
             headers: None,
         };
-        Ok(self.store.copy(request).await?)
+        let copy = self.store.copy(request).await?;
+        self.count_change(to.0, to.1.map(|over| over.size), Some(copy.size));
+        Ok(copy)
     }
 
     /// The exchange is decided; a second copy that stays is untidy, not wrong.
-    async fn drop_aside(&self, aside: &Key) {
-        if let Err(error) = self.delete_one(aside).await {
-            tracing::warn!(%aside, %error, "what an exchange set aside stays in the bucket");
+    async fn drop_aside(&self, aside: &Key, kept: &Version) {
+        match self.delete_one(aside).await {
+            Ok(()) => self.count_change(aside, Some(kept.size), None),
+            Err(error) => tracing::warn!(%aside, %error, "what an exchange set aside stays in the bucket"),
         }
     }
 

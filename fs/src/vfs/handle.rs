@@ -51,6 +51,15 @@ impl HandleTable {
         self.open.read().len()
     }
 
+    /// The files that the kernel writes by itself.
+    pub(super) fn unseen_writers(&self) -> Vec<Arc<FileHandle>> {
+        let unseen = |handle: &Handle| match handle {
+            Handle::File(file) => Some(Arc::clone(file)).filter(|file| file.writes && file.passthrough),
+            Handle::Directory(_) => None,
+        };
+        self.open.read().values().filter_map(unseen).collect()
+    }
+
     /// Gives out only numbers above `last` from now on.
     pub(super) fn restore_numbers(&self, last: u64) {
         self.next.fetch_max(last, Ordering::Relaxed);

@@ -38,8 +38,9 @@ impl Vfs {
     /// The file has been committed under its new name: the object of its old name goes.
     pub(super) async fn finish_rename(&self, file: &StagedFile) -> Result<()> {
         let Some(Origin { key, etag }) = file.get(|record| record.moved_from.clone()) else { return Ok(()) };
-        if self.head_if_any(&key).await?.is_some_and(|found| found.version.etag == etag) {
+        if let Some(found) = self.head_if_any(&key).await?.filter(|found| found.version.etag == etag) {
             self.delete_file(&last_name(&key)?, &key).await?;
+            self.count_change(&key, Some(found.version.size), None);
         }
         file.note(|record| record.moved_from = None)
     }

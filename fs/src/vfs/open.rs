@@ -204,7 +204,9 @@ impl Vfs {
         // The kernel does not say who writes, or when, to a file that it passes through; these depend on it.
         let set_id = state.posix.mode != state.posix.mode_without_set_id();
         let privileged = set_id || meta::has_capabilities(&state.headers);
-        let serve = choose(&mut state, passthrough && !(privileged && flags.write))?;
+        // Near the quota every write is to be seen.
+        let watched = flags.write && (privileged || self.quota.is_near());
+        let serve = choose(&mut state, passthrough && !watched)?;
         if privileged && flags.write && matches!(serve, Serve::Passthrough(_)) {
             // An earlier handle holds the file in this mode, so the writes will not be seen: they count as done.
             if flags.drop_set_id {

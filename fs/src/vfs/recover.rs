@@ -190,7 +190,9 @@ impl Vfs {
         let file = Arc::new(StagedFile::new(staged, self.bucket.clone(), record));
         file.note(|record| record.owner = Some(self.options.owner))?;
         let size = file.staged.file().metadata()?.len();
-        let stage = Stage { file, base, committed: None, overlay, writes: 0, copied: None, unsure: true };
+        let claim = Arc::new(self.quota.claim());
+        let stage =
+            Stage { file, base, committed: None, overlay, writes: 0, copied: None, unsure: true, claim };
         let state = FileState::new(posix, headers, Content::Staged(Box::new(stage)), true);
         let file = Box::new(File::new(state));
         let inode = self.table.insert(place, |ino| Inode { ino, node: Node::File(file) });

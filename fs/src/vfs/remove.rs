@@ -26,7 +26,10 @@ impl Vfs {
         self.note(&inode);
         self.intend();
         if in_bucket(&inode) || may_have_arrived(&inode) {
-            self.delete_file(&name, &self.table.prefix(parent)?.key(&name)?).await?;
+            let key = self.table.prefix(parent)?.key(&name)?;
+            let size = file.state.lock().version().map(|version| version.size);
+            self.delete_file(&name, &key).await?;
+            self.count_change(&key, size, None);
         }
         self.table.remove(inode.ino);
         self.give_up(&inode).await;
@@ -44,6 +47,7 @@ impl Vfs {
     pub(super) async fn give_up(&self, inode: &Inode) {
         let Some(file) = inode.file() else { return };
         let Content::Staged(stage) = file.state.lock().content.clone() else { return };
+        stage.claim.give_up();
         self.unrecord(&stage.file);
         self.uploader.abandon(&stage.file).await;
     }

@@ -251,6 +251,7 @@ impl Vfs {
         (replaced, mode): (Option<Version>, RenameMode),
         headers: Option<Headers>,
     ) -> Result<Version> {
+        let replaced_size = replaced.as_ref().map(|version| version.size);
         let replaces = replaced.map(|version| version.etag);
         let _under_way = self.begin_move(old_key.as_str(), new_key.as_str(), replaces);
         let condition = match mode {
@@ -265,9 +266,11 @@ impl Vfs {
             condition,
             headers,
         };
-        let version = self.copy_to_new_name(request, to.parent).await?;
+        let copy = self.copy_to_new_name(request, to.parent).await?;
+        self.count_change(new_key, replaced_size, Some(copy.size));
         self.delete_file(&from.name, old_key).await?;
-        Ok(version)
+        self.count_change(old_key, Some(version.size), None);
+        Ok(copy)
     }
 
     /// A staged file is uploaded once, under its last name; the old object goes when the new one is there.

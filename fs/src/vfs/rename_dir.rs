@@ -52,8 +52,11 @@ impl Vfs {
             pairs.map(|(object, to)| self.copy_below(object, to, markers.get(&object.key))).collect();
         let copies: HashMap<Key, Version> =
             stream::iter(copies).buffer_unordered(parallel).try_collect().await?;
-        let keys: Vec<Key> = listed.into_iter().map(|object| object.key).collect();
+        let keys: Vec<Key> = listed.iter().map(|object| object.key.clone()).collect();
         self.delete_all(&keys).await?;
+        for object in &listed {
+            self.count_change(&object.key, Some(object.version.size), None);
+        }
         // The inodes below still give their old keys here.
         self.follow(inode.ino, &copies);
         for marker in markers.into_values() {
@@ -123,11 +126,13 @@ impl Vfs {
             from: object.key.clone(),
             if_match: object.version.etag.clone(),
             size: object.version.size,
-            to,
+            to: to.clone(),
             condition: Condition::Always,
             headers,
         };
-        Ok((object.key.clone(), self.store.copy(request).await?))
+        let copy = self.store.copy(request).await?;
+        self.count_change(&to, None, Some(copy.size));
+        Ok((object.key.clone(), copy))
     }
 
     /// Gives the files below `ino` the versions of their copies.

@@ -36,6 +36,9 @@ struct Use {
 impl Vfs {
     /// Becomes what `state` says. Called once, before the first request.
     pub fn restore(self: &Arc<Self>, state: &State) -> Result<()> {
+        if let Some(usage) = state.stored {
+            self.quota.recall(usage, None);
+        }
         let mut uses: HashMap<u64, Use> = HashMap::new();
         for handle in state.handles.values() {
             uses.entry(handle.ino).or_default().count(handle.how);
@@ -163,8 +166,10 @@ impl Vfs {
             crc64nvme: committed.crc64nvme,
             crcs: None,
         });
-        let stage =
-            Stage { file: Arc::new(file), base, committed, overlay, writes: 0, copied: None, unsure: true };
+        let (file, claim) = (Arc::new(file), Arc::new(self.quota.claim()));
+        let size = file.staged.file().metadata()?.len();
+        let stage = Stage { file, base, committed, overlay, writes: 0, copied: None, unsure: true, claim };
+        stage.claim.take_over(stage.excess(size));
         Ok((Content::Staged(Box::new(stage)), record.headers.clone(), record.posix_changed))
     }
 

@@ -226,6 +226,7 @@ impl Vfs {
         drop(ended);
         if report.failed.is_empty() {
             self.uploader.drop_unseen().await;
+            self.note_final_usage();
         }
         for inode in self.table.all() {
             if let Node::Directory(directory) = &inode.node {

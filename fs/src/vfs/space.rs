@@ -34,11 +34,15 @@ pub enum Seek {
     Hole,
 }
 
-/// What `statfs` shows. A bucket has no size, so that programs which check for room find plenty.
+/// What `statfs` shows. A bucket has no size: without a quota programs which check for room find plenty.
 #[derive(Debug, Clone, Copy)]
 pub struct Space {
     /// Bytes in all.
     pub total: u64,
+    /// Bytes that are left.
+    pub free: u64,
+    /// Files that there are, as far as they are counted.
+    pub files: u64,
     /// Bytes of one block.
     pub block: u32,
     /// Longest name.
@@ -48,7 +52,19 @@ pub struct Space {
 impl Vfs {
     /// The size of the file system.
     pub fn statfs(&self) -> Space {
-        Space { total: 1 << 50, block: 4096, name_max: crate::name::NAME_MAX as u32 }
+        const PLENTY: u64 = 1 << 50;
+        let (block, name_max) = (4096, crate::name::NAME_MAX as u32);
+        self.see_unseen();
+        match self.quota.standing() {
+            Some(standing) => Space {
+                total: standing.limit,
+                free: standing.room(),
+                files: standing.stored.files,
+                block,
+                name_max,
+            },
+            None => Space { total: PLENTY, free: PLENTY, files: 0, block, name_max },
+        }
     }
 
     /// Allocates, punches or zeroes a range of an open file.
@@ -61,6 +77,10 @@ impl Vfs {
         let end = offset.checked_add(length).filter(|end| *end <= OBJECT_MAX).ok_or(Error::TooLarge)?;
         let mut state = file.state.lock();
         let stage = staged(&mut state)?;
+        match what {
+            Allocate::Reserve { .. } | Allocate::Zero { keep_size: false } => self.claim_up_to(stage, end)?,
+            Allocate::Zero { keep_size: true } | Allocate::Punch => {}
+        }
         stage.writes += 1;
         if stage.overlay.is_some() {
             allocate_overlay(stage, offset, end, what)?;

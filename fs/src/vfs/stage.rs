@@ -130,6 +130,7 @@ impl Vfs {
             writes: 0,
             copied: None,
             unsure: false,
+            claim: Arc::new(self.quota.claim()),
         }));
         Ok(())
     }

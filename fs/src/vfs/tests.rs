@@ -8,6 +8,7 @@ mod later;
 mod listings;
 mod metadata;
 mod names;
+mod quota;
 mod renames;
 mod requests;
 mod versions;

@@ -24,6 +24,7 @@ impl Vfs {
         let mut state = file.state.lock();
         state.drop_capabilities();
         let stage = staged(&mut state)?;
+        self.claim_up_to(stage, end)?;
         stage.file.staged.file().write_all_at(data, offset)?;
         stage.wrote(offset..end);
         if stage.overlay.is_some() {
@@ -43,7 +44,9 @@ impl Vfs {
         {
             let mut state = file.state.lock();
             state.drop_capabilities();
-            set_len(staged(&mut state)?, size)?;
+            let stage = staged(&mut state)?;
+            self.claim_up_to(stage, size)?;
+            set_len(stage, size)?;
         }
         self.note(inode);
         Ok(())

@@ -29,8 +29,10 @@ pub(super) fn setattr(fs: &Adapter, call: Call, ino: INodeNo, set: SetAttr, repl
 pub(super) fn statfs(fs: &Adapter, reply: ReplyStatfs) {
     let pass = fs.gate.enter("statfs");
     let space = fs.vfs.statfs();
-    let (blocks, files) = (space.total / u64::from(space.block), u64::MAX >> 16);
-    reply.statfs(blocks, blocks, blocks, files, files, space.block, space.name_max, space.block);
+    let [blocks, free] = [space.total, space.free].map(|bytes| bytes / u64::from(space.block));
+    let files = u64::MAX >> 16;
+    let free_files = files.saturating_sub(space.files);
+    reply.statfs(blocks, free, free, files, free_files, space.block, space.name_max, space.block);
     drop(pass);
     fs.gate.rest();
 }
