@@ -3,7 +3,6 @@
 
 mod copies;
 mod list;
-mod notes;
 mod snapshots;
 #[cfg(test)]
 mod tests;
@@ -13,6 +12,7 @@ use crate::capability::Use;
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::inflight::InFlight;
+use crate::notes;
 use crate::parameters::{Attributes, Changes, Options};
 use crate::proto::*;
 use crate::record::{Record, State};

@@ -5,7 +5,7 @@
 //! them into pods; it never reads or writes an object.
 //!
 //! Layers, top to bottom; an item uses only what stands below it: `main, cli, run` / `supervise, server` /
-//! `controller, node, identity, registration` / `mounter, driver` / `service, parameters, capability, web_identity, credentials` /
+//! `controller, node, identity, registration` / `mounter, driver, notes` / `service, parameters, capability, web_identity, credentials` /
 //! `record, volume_id, rpc, inflight, authority, proto, error`.
 
 pub mod authority;
@@ -19,6 +19,7 @@ pub mod identity;
 pub mod inflight;
 pub mod mounter;
 pub mod node;
+mod notes;
 pub mod parameters;
 pub mod proto;
 pub mod record;

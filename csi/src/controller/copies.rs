@@ -6,8 +6,8 @@
 //! What it does not do: a copy of objects that change meanwhile is no single moment's image. Each object is whole, in
 //! the version it had when its turn came.
 
-use super::notes;
 use crate::error::{Error, Kind, Result};
+use crate::notes;
 use crate::service::{Copy, Service};
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};

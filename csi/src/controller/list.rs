@@ -1,9 +1,9 @@
 //! Lists volumes or snapshots of the driver's own endpoint, page by page, in the order of bucket and record. The token of a
 //! page is the last id on it, so that what is made or deleted between two pages disturbs neither.
 
-use super::notes;
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
+use crate::notes;
 use crate::record::Record;
 use crate::service::Service;
 use crate::volume_id::{Place, Thing, VolumeId};

@@ -2,10 +2,10 @@
 //! live on when their volume is deleted.
 
 use super::copies::{Copies, Progress, Site, copy_all};
-use super::notes::{self, Found};
 use super::volumes::{now, remove};
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
+use crate::notes::{self, Found};
 use crate::record::{HOME, OnDelete, Record, State};
 use crate::service::Service;
 use crate::volume_id::{Place, Thing, VolumeId, bucket_for, slot_for};

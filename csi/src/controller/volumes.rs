@@ -5,9 +5,9 @@
 //! `filling` until the content is complete. A deletion removes the record last.
 
 use super::copies::{Copies, Progress, Site, copy_all};
-use super::notes::{self, Found};
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
+use crate::notes::{self, Found};
 use crate::parameters::{Attributes, Changes, Class, Options};
 use crate::proto::CapacityRange;
 use crate::record::{OnDelete, Record, State};

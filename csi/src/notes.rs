@@ -12,11 +12,11 @@ use tarn_fs::store::{
 };
 
 /// Keys in a page of a listing.
-pub(super) const PAGE: u16 = 1000;
+pub(crate) const PAGE: u16 = 1000;
 
 /// What is where a volume or snapshot would be.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// Ours.
     Ours(Record),
     /// No bucket; for a folder, no shared bucket.
@@ -26,7 +26,7 @@ pub(super) enum Found {
 }
 
 /// Looks for the record of `id`. One with another id in its place is an error.
-pub(super) async fn find(service: &dyn Service, id: &VolumeId) -> Result<Found> {
+pub(crate) async fn find(service: &dyn Service, id: &VolumeId) -> Result<Found> {
     let bucket = id.place.bucket();
     let fields = match &id.place {
         Place::Bucket { .. } => service.tags(bucket).await?,
@@ -49,7 +49,7 @@ pub(super) async fn find(service: &dyn Service, id: &VolumeId) -> Result<Found> 
 }
 
 /// The record of a thing that must exist.
-pub(super) async fn need(service: &dyn Service, id: &VolumeId) -> Result<Record> {
+pub(crate) async fn need(service: &dyn Service, id: &VolumeId) -> Result<Record> {
     match find(service, id).await? {
         Found::Ours(record) => Ok(record),
         Found::NoBucket | Found::Unclaimed => {
@@ -59,12 +59,12 @@ pub(super) async fn need(service: &dyn Service, id: &VolumeId) -> Result<Record>
 }
 
 /// Writes the record of a thing for the first time; that of another, written meanwhile, is an error.
-pub(super) async fn claim(service: &dyn Service, id: &VolumeId, record: &Record) -> Result<()> {
+pub(crate) async fn claim(service: &dyn Service, id: &VolumeId, record: &Record) -> Result<()> {
     store(service, id, record, Condition::Absent).await
 }
 
 /// Writes a changed record.
-pub(super) async fn update(service: &dyn Service, id: &VolumeId, record: &Record) -> Result<()> {
+pub(crate) async fn update(service: &dyn Service, id: &VolumeId, record: &Record) -> Result<()> {
     store(service, id, record, Condition::Always).await
 }
 
@@ -87,7 +87,7 @@ async fn store(service: &dyn Service, id: &VolumeId, record: &Record, condition:
 }
 
 /// Removes the record and leaves everything else.
-pub(super) async fn forget(service: &dyn Service, id: &VolumeId) -> Result<()> {
+pub(crate) async fn forget(service: &dyn Service, id: &VolumeId) -> Result<()> {
     let bucket = id.place.bucket();
     match &id.place {
         Place::Bucket { .. } => {
@@ -126,7 +126,7 @@ async fn read(objects: &dyn ObjectStore, thing: Thing, slot: &str) -> Result<Opt
 }
 
 /// The ids of one bucket's things of a kind, in order, after `after` if it is in this bucket.
-pub(super) async fn of_bucket(
+pub(crate) async fn of_bucket(
     service: &dyn Service,
     bucket: &str,
     thing: Thing,
@@ -157,16 +157,16 @@ pub(super) async fn of_bucket(
 }
 
 /// Whether there is no object below a prefix.
-pub(super) async fn is_empty(service: &dyn Service, bucket: &str, folder: &str) -> Result<bool> {
+pub(crate) async fn is_empty(service: &dyn Service, bucket: &str, folder: &str) -> Result<bool> {
     let request = ListRequest { prefix: prefix(folder)?, depth: Depth::Subtree, after: None, limit: 1 };
     let page = service.objects(bucket).list(request).await?;
     Ok(page.objects.is_empty() && page.unusable == 0)
 }
 
-pub(super) fn key(text: &str) -> Result<Key> {
+pub(crate) fn key(text: &str) -> Result<Key> {
     Key::parse(text).map_err(|error| Error::invalid(format!("{text:?}: {error}")))
 }
 
-pub(super) fn prefix(text: &str) -> Result<Prefix> {
+pub(crate) fn prefix(text: &str) -> Result<Prefix> {
     Prefix::parse(text).map_err(|error| Error::invalid(format!("{text:?}: {error}")))
 }
