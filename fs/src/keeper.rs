@@ -45,14 +45,9 @@ use worker::{Plan, Worker};
 
 /// Keeps a mount until it is unmounted; reports its start through `role`.
 pub fn run(config: &Config, dir: &Path, role: Role) -> Result<(), Failure> {
-    let stored = Stored::take()?;
     let ready = Ready::new(role)?;
-    let resumed = stored.map(|stored| Keeper::resume(stored, config, dir, role)).transpose();
-    let started = resumed.and_then(|resumed| match resumed.flatten() {
-        Some(keeper) => Ok(keeper),
-        None => Keeper::start(config, dir, role, &ready),
-    });
-    let keeper = started.inspect_err(|failure| ready.failed(&failure.to_string()))?;
+    let begun = Keeper::begin(config, dir, role, &ready);
+    let keeper = begun.inspect_err(|failure| ready.failed(&failure.to_string()))?;
     if let Err(error) = ready.mounted() {
         tracing::warn!(%error, "the command that started this mount is gone; unmounting");
         keeper.worker.signal(Signal::TERM);
@@ -89,6 +84,13 @@ enum Event {
 }
 
 impl Keeper {
+    /// Goes on with the mount of an earlier keeper, or makes one.
+    fn begin(config: &Config, dir: &Path, role: Role, ready: &Ready) -> Result<Self, Failure> {
+        let stored = Stored::take()?;
+        let resumed = stored.map(|stored| Self::resume(stored, config, dir, role)).transpose()?.flatten();
+        resumed.map_or_else(|| Self::start(config, dir, role, ready), Ok)
+    }
+
     fn start(config: &Config, dir: &Path, role: Role, ready: &Ready) -> Result<Self, Failure> {
         let point = free_point(dir, config)?;
         let target = log_target(role, &point.dir);

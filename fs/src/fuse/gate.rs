@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draining_gate_lets_each_reader_in_once_more() {
+    fn a_draining_gate_lets_each_reader_in_at_most_once_more() {
         let (gate, (send, requests)) = (Gate::default(), mpsc::channel::<()>());
         let (reader, (answered, told)) = (gate.clone(), mpsc::channel());
         let under_way = gate.enter("write");
@@ -173,11 +173,13 @@ mod tests {
         let draining = gate.clone();
         let drain =
             std::thread::spawn(move || draining.drain(1, || send.send(()).and_then(|()| send.send(()))));
-        told.recv().expect("the last request");
+        while gate.0.state.lock().stopped == 0 {
+            std::thread::yield_now();
+        }
         assert!(!drain.is_finished(), "one is under way");
         drop(under_way);
         drain.join().expect("drained").expect("nudged");
-        assert!(told.try_recv().is_err(), "the reader has stopped");
+        assert!(told.try_iter().count() <= 1, "the reader has stopped");
     }
 
     #[test]

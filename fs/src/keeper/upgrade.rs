@@ -158,7 +158,7 @@ impl Keeper {
     }
 
     /// Lets the old worker finish.
-    fn hand_over(&mut self) -> Result<(), Failure> {
+    pub(super) fn hand_over(&mut self) -> Result<(), Failure> {
         self.worker.order(&Order::HandOver, &[])?;
         loop {
             match next_event(&self.worker, &self.signals, None, Some(HAND_OVER_LIMIT))? {

@@ -3,7 +3,7 @@
 use super::Vfs;
 use super::commit::blocking;
 use super::settle::let_go_if_idle;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::inode::{Content, Ino, RemoteFile};
 use crate::read::Target;
 use std::sync::Arc;
@@ -77,7 +77,11 @@ impl From<tarn_cache::Error> for CopyError {
 impl Vfs {
     /// Does `action` to the local copy of a file and says what is there then. Bytes that the bucket does not have
     /// yet are local by nature: nothing is done to them. A copy in use is not dropped.
-    pub async fn local_copy(&self, ino: Ino, action: CopyAction) -> Result<LocalCopy, CopyError> {
+    pub async fn local_copy(
+        &self,
+        ino: Ino,
+        action: CopyAction,
+    ) -> std::result::Result<LocalCopy, CopyError> {
         let inode = self.table.inode(ino)?;
         let file = inode.file().ok_or(Error::IsDirectory)?;
         let _keys = self.namespace.read().await;
@@ -101,7 +105,7 @@ impl Vfs {
         ino: Ino,
         remote: &Arc<RemoteFile>,
         action: CopyAction,
-    ) -> Result<LocalCopy, CopyError> {
+    ) -> std::result::Result<LocalCopy, CopyError> {
         let size = remote.version.size;
         let id = self.object_id(&self.table.key(ino)?, &remote.version);
         let copy = |object: Option<&Object>, damaged| {
@@ -140,7 +144,7 @@ impl Vfs {
     }
 
     /// First the hold, so that nothing is fetched that may not stay.
-    async fn pin(&self, target: &Target) -> Result<(), CopyError> {
+    async fn pin(&self, target: &Target) -> std::result::Result<(), CopyError> {
         let (object, size) = (&target.object, target.object.id().size());
         let uncached = CopyError::NoRoom { cached: 0, size };
         match self.cache.hold(object)? {
