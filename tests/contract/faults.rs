@@ -138,7 +138,7 @@ async fn a_wrong_answer_is_never_data() {
         (Fault::Longer(1), Some(0..1000)),
         (Fault::Longer(1), None),
         (Fault::Flip(5), None),
-        (Fault::Flip(SIZE as usize - 1), None),
+        (Fault::Flip(SIZE as usize * 8 - 1), None),
     ] {
         let name = format!("{fault:?} of {range:?}");
         let setup = setup(vec![Rule::every(Kind::Get, fault)]).await;
@@ -150,7 +150,7 @@ async fn a_wrong_answer_is_never_data() {
 /// The last chunk of a body with a wrong checksum is held back.
 #[tokio::test]
 async fn a_body_with_a_wrong_checksum_is_never_complete() {
-    let setup = setup(vec![Rule::first(Kind::Get, Fault::Flip(SIZE as usize - 1))]).await;
+    let setup = setup(vec![Rule::first(Kind::Get, Fault::Flip(SIZE as usize * 8 - 1))]).await;
     let request = GetRequest::default();
     let mut answer = setup.store.get(&setup.key, request).await.expect("headers");
     let mut received = 0;

@@ -22,7 +22,7 @@ const SIZE: usize = 40 << 20;
 
 /// A bit that is wrong in the middle of a body, in these requests of a kind.
 fn flips(on: Kind, nth: impl IntoIterator<Item = usize>) -> Vec<Rule> {
-    nth.into_iter().map(|at| Rule { on, nth: at..at + 1, fault: Fault::Flip(100_000) }).collect()
+    nth.into_iter().map(|at| Rule { on: Some(on), nth: at..at + 1, fault: Fault::Flip(100_000) }).collect()
 }
 
 /// The bucket through a server that breaks answers, mounted in place of the subject.

@@ -18,17 +18,20 @@ use hyper::header::HeaderMap;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 
 /// What happens to which requests.
 #[derive(Debug, Clone)]
 pub struct Rule {
-    /// The kind of request.
-    pub on: Kind,
+    /// The kind of request; `None` is any.
+    pub on: Option<Kind>,
     /// Which of them, counted from zero.
     pub nth: Range<usize>,
     /// What happens to it.
@@ -38,12 +41,12 @@ pub struct Rule {
 impl Rule {
     /// A fault of the first request of a kind.
     pub fn first(on: Kind, fault: Fault) -> Self {
-        Self { on, nth: 0..1, fault }
+        Self { on: Some(on), nth: 0..1, fault }
     }
 
     /// A fault of every request of a kind.
     pub fn every(on: Kind, fault: Fault) -> Self {
-        Self { on, nth: 0..usize::MAX, fault }
+        Self { on: Some(on), nth: 0..usize::MAX, fault }
     }
 }
 
@@ -67,8 +70,34 @@ pub struct FaultyServer {
 #[derive(Debug)]
 struct State {
     upstream: SocketAddr,
+    script: Mutex<Script>,
+    /// Requests that will be done later.
+    late: AtomicUsize,
+    /// The last whole answer to each listing.
+    listings: Mutex<HashMap<String, (hyper::http::response::Parts, Bytes)>>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
     rules: Vec<Rule>,
-    seen: Mutex<Vec<Seen>>,
+    seen: Vec<Seen>,
+    struck: usize,
+}
+
+impl Script {
+    /// Notes a request; gives what is to happen to it.
+    fn play(&mut self, seen: Seen) -> Option<Fault> {
+        let kind = seen.kind;
+        let (all, same) = (self.seen.len(), self.seen.iter().filter(|seen| seen.kind == kind).count());
+        self.seen.push(seen);
+        let strikes = |rule: &&Rule| match rule.on {
+            Some(on) => on == kind && rule.nth.contains(&same),
+            None => rule.nth.contains(&all),
+        };
+        let rule = self.rules.iter().find(strikes)?;
+        self.struck += 1;
+        Some(rule.fault.clone())
+    }
 }
 
 impl FaultyServer {
@@ -76,7 +105,9 @@ impl FaultyServer {
     pub async fn start(endpoint: &str, rules: Vec<Rule>) -> Result<Self> {
         let upstream =
             endpoint.strip_prefix("http://").context("plain http")?.parse().context("an address")?;
-        let state = Arc::new(State { upstream, rules, seen: Mutex::default() });
+        let script = Mutex::new(Script { rules, ..Script::default() });
+        let state =
+            Arc::new(State { upstream, script, late: AtomicUsize::new(0), listings: Mutex::default() });
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(serve(listener, Arc::clone(&state)));
@@ -88,9 +119,24 @@ impl FaultyServer {
         format!("http://{}", self.address)
     }
 
-    /// All requests so far.
+    /// Plays by these rules from now on, and counts from zero.
+    pub fn play(&self, rules: Vec<Rule>) {
+        *self.state.script() = Script { rules, ..Script::default() };
+    }
+
+    /// All requests since the rules were set.
     pub fn seen(&self) -> Vec<Seen> {
-        self.state.seen.lock().expect("no holder panics").clone()
+        self.state.script().seen.clone()
+    }
+
+    /// How many of them got a fault.
+    pub fn struck(&self) -> usize {
+        self.state.script().struck
+    }
+
+    /// How many requests are still to be done late.
+    pub fn late(&self) -> usize {
+        self.state.late.load(Ordering::SeqCst)
     }
 
     /// How many requests of a kind came by.
@@ -102,6 +148,12 @@ impl FaultyServer {
 impl Drop for FaultyServer {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+impl State {
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("no holder panics")
     }
 }
 
@@ -121,25 +173,55 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
 
 async fn answer(state: Arc<State>, request: Request<Incoming>) -> Result<Response<Answer>, Broken> {
     let kind = Kind::of(&request);
-    let number = {
-        let mut seen = state.seen.lock().expect("no holder panics");
-        seen.push(Seen { kind, headers: request.headers().clone() });
-        seen.iter().filter(|seen| seen.kind == kind).count() - 1
-    };
+    let fault = state.script().play(Seen { kind, headers: request.headers().clone() });
     let (head, body) = request.into_parts();
-    let body = body.collect().await.map_err(|_| Broken)?.to_bytes();
-    let rule = state.rules.iter().find(|rule| rule.on == kind && rule.nth.contains(&number));
-    match rule.map(|rule| &rule.fault) {
-        Some(fault) if !fault.needs_answer() => fault.alone().await,
-        fault => {
-            let forwarded = Request::from_parts(head, Full::new(body));
-            let (head, body) = forward(state.upstream, forwarded).await.map_err(|_| Broken)?;
-            match fault {
-                Some(fault) => fault.apply(head, body),
-                None => Ok(fault::whole(head, body)),
-            }
+    let request = Request::from_parts(head, Full::new(body.collect().await.map_err(|_| Broken)?.to_bytes()));
+    if let Some(fault) = &fault
+        && let Some(answer) = fault.instead().await
+    {
+        return answer;
+    }
+    let listing = (kind == Kind::List).then(|| request.uri().to_string());
+    let remembered = || state.listings.lock().expect("no holder panics").get(listing.as_ref()?).cloned();
+    let answered = match fault {
+        Some(Fault::Stale) => remembered(),
+        Some(Fault::Twice) => {
+            drop(forward(state.upstream, request.clone()).await);
+            None
+        }
+        Some(Fault::Late(delay)) => Some(late(&state, request.clone(), delay).await?),
+        Some(_) | None => None,
+    };
+    let (head, body) = match answered {
+        Some(answered) => answered,
+        None => forward(state.upstream, request).await.map_err(|_| Broken)?,
+    };
+    match (fault, listing) {
+        (Some(fault), _) => fault.apply(head, body),
+        (None, None) => Ok(fault::whole(head, body)),
+        (None, Some(listing)) => {
+            let answer = (head.clone(), body.clone());
+            state.listings.lock().expect("no holder panics").insert(listing, answer);
+            Ok(fault::whole(head, body))
         }
     }
+}
+
+/// Forwards a request after a while, in a task of its own: it is done even if its client has gone by then.
+async fn late(
+    state: &Arc<State>,
+    request: Request<Full<Bytes>>,
+    delay: Duration,
+) -> Result<(hyper::http::response::Parts, Bytes), Broken> {
+    let state = Arc::clone(state);
+    state.late.fetch_add(1, Ordering::SeqCst);
+    let later = tokio::spawn(async move {
+        tokio::time::sleep(delay).await;
+        let answer = forward(state.upstream, request).await;
+        state.late.fetch_sub(1, Ordering::SeqCst);
+        answer
+    });
+    later.await.map_err(|_| Broken)?.map_err(|_| Broken)
 }
 
 async fn forward(
