@@ -241,6 +241,28 @@ async fn an_error_under_status_200_is_an_error() {
     assert_eq!(setup.proxy.count(Kind::AbortUpload), 1, "the upload is aborted");
 }
 
+/// The SDK takes what it can read of a document: a directory would have fewer files, a removal that failed would be done.
+#[tokio::test]
+async fn half_a_document_is_no_answer() {
+    let list = || ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 10 };
+    for missing in [1, 20, 100, 200] {
+        let setup = setup(vec![Rule::every(Kind::List, Fault::Shorter(missing))]).await;
+        let error = setup.store.list(list()).await.expect_err("a part of a listing");
+        assert_eq!(error.kind, ErrorKind::Corrupt, "{error}");
+        assert!(error.message.contains("too early") || error.message.contains("damaged"), "{error}");
+    }
+    let keys = ["one", "two"].map(|key| Key::parse(key).expect("short"));
+    let setup = setup(vec![
+        Rule::every(Kind::DeleteObjects, Fault::Shorter(1)),
+        Rule::every(Kind::Delete, Fault::ErrorIn200("InternalError")),
+    ])
+    .await;
+    for keys in [&keys[..], &keys[..1]] {
+        let error = setup.store.delete(keys).await.expect_err("nobody knows what was done");
+        assert_eq!(error.kind, ErrorKind::Corrupt, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_failed_copy_by_parts_is_aborted() {
     let setup = setup(vec![Rule::every(Kind::UploadPartCopy, Fault::Status(403, "AccessDenied"))]).await;

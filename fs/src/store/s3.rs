@@ -12,6 +12,7 @@ mod client;
 mod config;
 mod copy;
 mod delete;
+mod document;
 mod error;
 mod headers;
 mod list;

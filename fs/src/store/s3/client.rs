@@ -5,6 +5,7 @@
 //! because it also fires when it is the reader who pauses; deadlines are set here and in `body.rs`.
 
 use super::config::{CredentialSource, S3Config};
+use super::document::WholeDocuments;
 use super::headers::FixedHeaders;
 use crate::store::{Error, ErrorKind, Op, Result};
 use aws_config::BehaviorVersion;
@@ -72,7 +73,8 @@ pub(super) async fn connect(config: &S3Config) -> Result<(Client, String)> {
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
-        .interceptor(FixedHeaders::new(config));
+        .interceptor(FixedHeaders::new(config))
+        .interceptor(WholeDocuments);
     let shown = endpoint.unwrap_or_else(|| format!("S3 in {region}"));
     Ok((Client::from_conf(s3.build()), shown))
 }
