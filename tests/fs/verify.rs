@@ -11,6 +11,7 @@ use tarn_tests::{behaviours, data};
 pub(crate) const ALL: &[Behaviour] = behaviours!(
     On::Tarn,
     a_bit_flipped_in_flight_is_never_read_when_all_is_verified,
+    a_bit_flipped_in_parts_that_could_be_others_is_fetched_again,
     a_bit_flipped_in_a_sequential_read_is_fetched_again,
     a_wrong_copy_is_found_when_it_is_whole,
     a_file_of_one_piece_is_compared_when_it_is_whole,
@@ -74,6 +75,27 @@ fn a_bit_flipped_in_flight_is_never_read_when_all_is_verified(subject: &Subject<
     }
     assert!(fs::read(subject.path("f")).unwrap() == bytes);
     assert!(broken.server.count(Kind::GetPart) > 7, "the wrong bodies were sent");
+    drop(file);
+    broken.end(subject);
+}
+
+/// Size and number of the parts fit 8 MiB too, which is asked for first.
+/// SEMANTICS: "With `--verify always` nothing less than a part is fetched, so this holds for random reads
+/// too, at 8 MiB each."
+fn a_bit_flipped_in_parts_that_could_be_others_is_fetched_again(subject: &Subject<'_>) {
+    subject.take_mount().unmount().unwrap();
+    subject.give_mount(subject.plan().clone().with(&["--part-size", "5MiB"]).mount().unwrap());
+    let bytes = data::bytes(7, 9 << 20);
+    fs::write(subject.path("f"), &bytes).unwrap();
+    let rules = [flips(Kind::GetPart, [0, 1]), flips(Kind::Get, 0..10)].concat();
+    let broken = Broken::with(subject, &["--verify", "always"], rules);
+    let file = File::open(subject.path("f")).unwrap();
+    let mut found = vec![0; 4096];
+    for at in [100_000 / 8 - 2048, 7 << 20] {
+        file.read_exact_at(&mut found, at as u64).unwrap();
+        assert!(found == bytes[at..at + 4096], "at {at}");
+    }
+    assert!(fs::read(subject.path("f")).unwrap() == bytes);
     drop(file);
     broken.end(subject);
 }

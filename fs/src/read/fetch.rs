@@ -20,8 +20,11 @@ use tokio::sync::Semaphore;
 type SharedError = Arc<store::Error>;
 type BlockLead = Lead<BlockIndex, SharedError>;
 
-/// Times a reader leads again after a fetch that ended without a result.
-const ABANDONED_MAX: usize = 3;
+/// Times a reader leads again after a fetch that ended without a result, as it does when its parts lie elsewhere.
+const ABANDONED_MAX: usize = 3 + PartLayout::GUESSES_MAX;
+
+/// What a reader says after as many.
+const GIVEN_UP: Error = Error::Internal("a fetch was given up repeatedly");
 
 /// Times a body that came wrong is asked for again.
 const CORRUPT_MAX: usize = 2;
@@ -93,7 +96,7 @@ impl Fetcher {
                 return Ok(bytes);
             }
         }
-        Err(Error::Internal("a fetch was given up repeatedly"))
+        Err(GIVEN_UP)
     }
 
     /// Compares a whole copy with the bucket's checksum, if that is still to be done.
@@ -125,15 +128,23 @@ impl Fetcher {
     /// Fetches all that is missing, in one request if the object is small, in steps of a window if it is large.
     pub async fn fetch_whole(&self, target: &Target) -> Result<()> {
         let (size, window) = (target.remote.version.size, self.options.window_max.max(self.options.unit));
-        let mut at = 0;
+        let (mut at, mut abandoned) = (0, 0);
         while at < size {
             let end = size.min(at + window);
+            let mut whole = true;
             for (_, waiter) in self.start(target, &(at..end)) {
-                if let Landed::Done(Err(error)) = waiter.wait().await {
-                    return Err(error.into());
+                match waiter.wait().await {
+                    Landed::Done(result) => drop(result?),
+                    Landed::Abandoned => whole = false,
                 }
             }
-            at = end;
+            if whole {
+                at = end;
+            } else if abandoned == ABANDONED_MAX {
+                return Err(GIVEN_UP);
+            } else {
+                abandoned += 1;
+            }
         }
         Ok(())
     }
@@ -199,14 +210,16 @@ async fn fetch_run(store: &dyn ObjectStore, target: &Target, held: &Semaphore, r
     while let (Some(first), Some(last)) = (leads.as_slice().first(), leads.as_slice().last()) {
         let size = target.remote.version.size;
         let range = first.key().range(size).start()..last.key().range(size).end();
+        let guess = target.remote.parts.part_size();
         let Err(error) = stream_run(store, target, held, range, &mut leads).await else {
             return check_whole(store, target).await;
         };
         if error.kind == ErrorKind::Corrupt && corrupt < CORRUPT_MAX {
             corrupt += 1;
             tracing::warn!(key = %target.key, %error, "a wrong answer is asked for again");
-        } else if error.kind == ErrorKind::Unsupported && target.remote.parts.part_size().is_some() {
-            target.remote.parts.refute();
+        } else if let Some(size) = guess.filter(|_| error.kind == ErrorKind::Unsupported) {
+            // Who waits asks for what lies in the parts of the next guess.
+            return target.remote.parts.refute(size);
         } else {
             let error = Arc::new(error);
             return leads.for_each(|lead| lead.publish(Err(Arc::clone(&error))));

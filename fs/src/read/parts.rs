@@ -2,12 +2,12 @@
 //!
 //! A part that is asked for by its number comes with its checksum, so it can be checked before it is used; a range
 //! that is not a part has none. The tag of a multipart object ends in `-PARTS` on AWS and MinIO, and all parts but
-//! the last have one size in every common client. That is a guess: the answer says where the part lies, and a
-//! guess that was wrong is given up.
+//! the last have one size in every common client. That is a guess: the answer says where the part lies, and after a
+//! guess that was wrong comes the next.
 
 use crate::store::Version;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tarn_cache::BLOCK_SIZE;
 
 const MIB: u64 = 1 << 20;
@@ -19,24 +19,28 @@ const _: () = assert!(MIB.is_multiple_of(BLOCK_SIZE), "a part is whole blocks");
 /// The parts of one version.
 #[derive(Debug)]
 pub struct PartLayout {
-    size: Option<u64>,
-    refuted: AtomicBool,
+    /// The sizes that fit, the likeliest first.
+    sizes: Vec<u64>,
+    /// How many of them turned out to be wrong.
+    refuted: AtomicUsize,
 }
 
 impl PartLayout {
     /// Bytes of the largest part that is fetched in one piece.
     pub const LARGEST: u64 = 16 * MIB;
+    /// How often a guess can be wrong.
+    pub const GUESSES_MAX: usize = COMMON.len();
 
-    /// The likely layout.
+    /// The likely layouts.
     pub fn guess(version: &Version) -> Self {
         let parts = version.etag.as_str().rsplit_once('-').and_then(|(_, parts)| parts.parse::<u64>().ok());
         let fits = |size: &u64| parts == Some(version.size.div_ceil(*size));
-        Self { size: COMMON.into_iter().find(fits), refuted: AtomicBool::new(false) }
+        Self { sizes: COMMON.into_iter().filter(fits).collect(), refuted: AtomicUsize::new(0) }
     }
 
     /// Bytes of a part, if the object seems to have parts.
     pub fn part_size(&self) -> Option<u64> {
-        self.size.filter(|_| !self.refuted.load(Ordering::Relaxed))
+        self.sizes.get(self.refuted.load(Ordering::Relaxed)).copied()
     }
 
     /// The number of the part that is exactly `range` of an object of `size` bytes.
@@ -46,9 +50,12 @@ impl PartLayout {
         u16::try_from(range.start / part + 1).ok().filter(|_| exact)
     }
 
-    /// Notes that the object's parts lie elsewhere.
-    pub fn refute(&self) {
-        self.refuted.store(true, Ordering::Relaxed);
+    /// Notes that the object's parts are not of this size, however many find out at once.
+    pub fn refute(&self, size: u64) {
+        if let Some(at) = self.sizes.iter().position(|known| *known == size) {
+            // It fails if somebody else has noted it.
+            let _ = self.refuted.compare_exchange(at, at + 1, Ordering::Relaxed, Ordering::Relaxed);
+        }
     }
 }
 
@@ -83,7 +90,19 @@ mod tests {
         for range in [0..8 * MIB - 1, 1..8 * MIB, 0..16 * MIB, 8 * MIB..9 * MIB] {
             assert_eq!(layout.number(&range, 20_000_000), None, "{range:?}");
         }
-        layout.refute();
+        layout.refute(8 * MIB);
         assert_eq!(layout.number(&(0..8 * MIB), 20_000_000), None);
+    }
+
+    #[test]
+    fn after_a_wrong_guess_comes_the_next_that_fits() {
+        let layout = layout("abc-2", 9_000_000);
+        for size in [8 * MIB, 5 * MIB] {
+            assert_eq!(layout.part_size(), Some(size));
+            for _ in 0..3 {
+                layout.refute(size);
+            }
+        }
+        assert_eq!(layout.part_size(), None);
     }
 }
