@@ -141,13 +141,22 @@ def do_uploads(r):
     return [u["Key"] for u in client.list_multipart_uploads(Bucket=r["bucket"]).get("Uploads", [])]
 
 
+def abort_uploads(bucket):
+    for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
+        client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def do_abort(r):
+    """Drops the multipart uploads that nobody has completed or aborted."""
+    abort_uploads(r["bucket"])
+
+
 def do_drop(r):
     """Removes a bucket with all that is in it."""
     keys = [{"Key": e["Key"]} for e in listed(r["bucket"])]
     for start in range(0, len(keys), 1000):
         client.delete_objects(Bucket=r["bucket"], Delete={"Objects": keys[start : start + 1000]})
-    for upload in client.list_multipart_uploads(Bucket=r["bucket"]).get("Uploads", []):
-        client.abort_multipart_upload(Bucket=r["bucket"], Key=upload["Key"], UploadId=upload["UploadId"])
+    abort_uploads(r["bucket"])
     client.delete_bucket(Bucket=r["bucket"])
 
 

@@ -10,6 +10,7 @@
 
 mod kill;
 mod load;
+mod matrix;
 mod outage;
 mod requests;
 mod results;
@@ -33,7 +34,7 @@ pub(crate) fn rounds(short: usize, long: usize) -> usize {
 pub(crate) const COMMITS: [&[&str]; 2] = [&["--commit", "close"], &["--commit", "async"]];
 
 fn main() -> ExitCode {
-    let ended = suite::run_in_turn(limit(), &[kill::TARN, outage::TARN, requests::TARN, space::TARN]);
+    let ended = suite::run_in_turn(limit(), &[kill::TARN, matrix::TARN, outage::TARN, requests::TARN, space::TARN]);
     if paths::full()
         && let Err(error) = results::write()
     {

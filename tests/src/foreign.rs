@@ -148,6 +148,11 @@ impl Bucket<'_> {
         serde_json::from_value(answer).context("list of uploads")
     }
 
+    /// Aborts them.
+    pub fn abort_uploads(&self) -> Result<()> {
+        self.client.ask(&json!({"op": "abort", "bucket": self.name})).map(drop)
+    }
+
     /// Puts an object.
     pub fn put(&self, key: &str, body: &[u8]) -> Result<()> {
         self.put_with(key, body, &BTreeMap::new())
