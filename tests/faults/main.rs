@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
 
+mod flips;
 mod kill;
 mod load;
 mod matrix;
@@ -34,7 +35,10 @@ pub(crate) fn rounds(short: usize, long: usize) -> usize {
 pub(crate) const COMMITS: [&[&str]; 2] = [&["--commit", "close"], &["--commit", "async"]];
 
 fn main() -> ExitCode {
-    let ended = suite::run_in_turn(limit(), &[kill::TARN, matrix::TARN, outage::TARN, requests::TARN, space::TARN]);
+    let ended = suite::run_in_turn(
+        limit(),
+        &[flips::TARN, kill::TARN, matrix::TARN, outage::TARN, requests::TARN, space::TARN],
+    );
     if paths::full()
         && let Err(error) = results::write()
     {

@@ -4,6 +4,7 @@
 
 mod damage;
 mod disk;
+mod flips;
 mod hold;
 mod kill;
 mod objects;
