@@ -1,6 +1,6 @@
 //! kill -9 in the middle of everything. What was acknowledged is there after the next mount, byte for byte.
 
-use crate::load::Manifest;
+use crate::load::{Manifest, Promise};
 use crate::{COMMITS, results, rounds};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ fn every_acknowledged_file_survives_kill_9(subject: &Subject<'_>) {
             thread::scope(|scope| {
                 for writer in 0..WRITERS {
                     let manifest = &manifest;
-                    scope.spawn(move || manifest.write(subject.root(), writer, round as u64));
+                    scope.spawn(move || manifest.write(subject.root(), writer, round as u64, Promise::Close));
                 }
                 let reached = || Ok((manifest.acknowledged() >= enough).then_some(()));
                 let reached = wait::eventually(PATIENCE, "the writers have written enough", reached);

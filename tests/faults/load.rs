@@ -11,6 +11,15 @@ use tarn_tests::data;
 /// A body that needs no memory: a seed and a length. `None` is no file.
 type Content = Option<(u64, usize)>;
 
+/// What holds whatever happens, once it was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Promise {
+    /// Every change.
+    Close,
+    /// What was written before an fsync.
+    Fsync,
+}
+
 /// What was acknowledged of each file, and what was under way since.
 #[derive(Debug, Default)]
 pub(crate) struct Manifest {
@@ -39,8 +48,13 @@ impl Manifest {
         self.stopped.store(false, Ordering::SeqCst);
     }
 
-    /// Runs an operation that gives these files these contents.
-    fn change(&self, changes: &[(&str, Content)], work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+    /// Runs an operation that gives these files these contents; `kept` if its answer is a promise.
+    fn change(
+        &self,
+        changes: &[(&str, Content)],
+        kept: bool,
+        work: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
         let lock = || self.files.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, content) in changes {
             lock().entry((*name).to_owned()).or_default().1.push(*content);
@@ -48,9 +62,10 @@ impl Manifest {
         let done = work();
         if done.is_ok() && !self.is_stopped() {
             let mut files = lock();
-            for (name, content) in changes {
+            for (name, content) in changes.iter().filter(|_| kept) {
                 files.insert((*name).to_owned(), (*content, Vec::new()));
             }
+            drop(files);
             self.acknowledged.fetch_add(1, Ordering::SeqCst);
         }
         done
@@ -82,7 +97,8 @@ impl Manifest {
     }
 
     /// Writes files of many kinds until it is stopped or something fails. Each writer has names of its own.
-    pub(crate) fn write(&self, root: &Path, writer: u64, round: u64) {
+    pub(crate) fn write(&self, root: &Path, writer: u64, round: u64, promise: Promise) {
+        let kept = promise == Promise::Close;
         let mut numbers = data::numbers(writer * 1000 + round + 1, 1 << 40);
         let mut next = move |bound: u64| numbers.next().unwrap_or(0) % bound;
         for step in 0u64.. {
@@ -98,11 +114,11 @@ impl Manifest {
             let fresh = format!("w{writer}-r{round}-{step}");
             let known = format!("w{writer}-fixed-{}", next(3));
             let done = match next(6) {
-                0 => self.replace(root, &known, content),
-                1 => self.save(root, &known, &format!("w{writer}-temporary"), content),
-                2 => self.change(&[(&known, None)], || remove(&root.join(&known))),
-                3 => self.change(&[(&fresh, content)], || write(&root.join(&fresh), content, true)),
-                _ => self.change(&[(&fresh, content)], || write(&root.join(&fresh), content, false)),
+                0 => self.change(&[(&known, content)], true, || write(&root.join(&known), content, true)),
+                1 => self.save(root, &known, &format!("w{writer}-temporary"), (content, kept)),
+                2 => self.change(&[(&known, None)], kept, || remove(&root.join(&known))),
+                3 => self.change(&[(&fresh, content)], true, || write(&root.join(&fresh), content, true)),
+                _ => self.change(&[(&fresh, content)], kept, || write(&root.join(&fresh), content, false)),
             };
             if done.is_err() && self.is_stopped() {
                 return;
@@ -110,14 +126,16 @@ impl Manifest {
         }
     }
 
-    fn replace(&self, root: &Path, name: &str, content: Content) -> io::Result<()> {
-        self.change(&[(name, content)], || write(&root.join(name), content, false))
-    }
-
     /// As editors save: a temporary file, and its rename over the old one.
-    fn save(&self, root: &Path, name: &str, temporary: &str, content: Content) -> io::Result<()> {
-        self.change(&[(temporary, content)], || write(&root.join(temporary), content, false))?;
-        self.change(&[(temporary, None), (name, content)], || {
+    fn save(
+        &self,
+        root: &Path,
+        name: &str,
+        temporary: &str,
+        (content, kept): (Content, bool),
+    ) -> io::Result<()> {
+        self.change(&[(temporary, content)], kept, || write(&root.join(temporary), content, false))?;
+        self.change(&[(temporary, None), (name, content)], kept, || {
             fs::rename(root.join(temporary), root.join(name))
         })
     }

@@ -13,6 +13,7 @@ mod kill;
 mod load;
 mod matrix;
 mod outage;
+mod power;
 mod requests;
 mod results;
 mod space;
@@ -37,7 +38,7 @@ pub(crate) const COMMITS: [&[&str]; 2] = [&["--commit", "close"], &["--commit", 
 fn main() -> ExitCode {
     let ended = suite::run_in_turn(
         limit(),
-        &[flips::TARN, kill::TARN, matrix::TARN, outage::TARN, requests::TARN, space::TARN],
+        &[flips::TARN, kill::TARN, matrix::TARN, outage::TARN, power::TARN, requests::TARN, space::TARN],
     );
     if paths::full()
         && let Err(error) = results::write()
