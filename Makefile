@@ -48,6 +48,7 @@ test-faults: tools ## Run the fault tests at length, some hours; writes tests/fa
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --locked --package tarn-cache --test store -- flips
 	$(CARGO) test --locked --package tarn-fs --lib -- a_flipped_bit
+	$(CARGO) test --locked --package tarn-tests --test fuzz
 	$(CARGO) test --locked --package tarn-tests --test faults -- --test-threads 1
 
 test-k8s: export TARN_FULL = 1
