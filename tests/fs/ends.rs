@@ -3,9 +3,9 @@
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
+use tarn_tests::manager::Manager;
 use tarn_tests::mount::{self, CHANGE_LIMIT, MountPlan, is_mounted};
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
@@ -72,19 +72,11 @@ fn sigint_ends_it(subject: &Subject<'_>) {
 
 fn systemd_learns_of_start_and_end(subject: &Subject<'_>) {
     subject.take_mount().unmount().unwrap();
-    let path = subject.scratch().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
-    socket.set_read_timeout(Some(CHANGE_LIMIT)).unwrap();
-    let mount = subject.plan().clone().with_env("NOTIFY_SOCKET", path.to_str().unwrap()).mount().unwrap();
-    let hear = || {
-        let mut message = [0; 64];
-        let length = socket.recv(&mut message).unwrap();
-        String::from_utf8(message[..length].to_vec()).unwrap()
-    };
-    assert_eq!(hear().trim(), "READY=1");
+    let mut manager = Manager::new(&subject.scratch()).unwrap();
+    let mount = manager.start(subject.plan()).unwrap();
     fs::write(subject.path("f"), b"through the mount").unwrap();
     mount.signal(Signal::TERM).unwrap();
-    assert_eq!(hear().trim(), "STOPPING=1");
+    manager.hear("STOPPING=1").unwrap();
     mount.must_end_cleanly().unwrap();
     assert_eq!(subject.bucket().get("f").unwrap(), b"through the mount");
     subject.mount_again().unwrap();

@@ -48,9 +48,12 @@ impl Manager {
     pub fn start(&mut self, plan: &MountPlan) -> Result<Mount> {
         let mut command = run::command("bash");
         command.args(["-c", "LISTEN_PID=$$ exec setpriv --pdeathsig KILL -- \"$@\"", "service"]);
-        command.env("NOTIFY_SOCKET", &self.path).env("LISTEN_FDS", self.stored.len().to_string());
-        command.env("LISTEN_FDNAMES", self.stored().join(":"));
-        self.give(&mut command)?;
+        command.env("NOTIFY_SOCKET", &self.path);
+        if !self.stored.is_empty() {
+            command.env("LISTEN_FDS", self.stored.len().to_string());
+            command.env("LISTEN_FDNAMES", self.stored().join(":"));
+            self.give(&mut command)?;
+        }
         let mount = plan.mount_by(command)?;
         self.hear("READY=1")?;
         Ok(mount)
@@ -99,9 +102,9 @@ impl Manager {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received =
             recvmsg(&self.socket, &mut [IoSliceMut::new(&mut text)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
-        let fd = control.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-            _ => None,
+        let fd = control.drain().find_map(|message| {
+            let RecvAncillaryMessage::ScmRights(mut fds) = message else { return None };
+            fds.next()
         });
         Ok((String::from_utf8(text[..received.bytes].to_vec())?, fd))
     }
