@@ -206,7 +206,8 @@ async fn reach(store: &dyn ObjectStore, prefix: &Prefix) -> Result<(), Failure> 
 fn open_cache(config: &Config) -> Result<Arc<Cache>, Failure> {
     let dir = &config.cache.dir;
     if let Some(parent) = dir.parent() {
-        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
+        made.map_err(|error| Failure::text(format!("make {} for the cache: {error}", parent.display())))?;
         let disk = rustix::fs::statvfs(parent).map_err(std::io::Error::from)?;
         let total = disk.f_blocks.saturating_mul(disk.f_frsize);
         let cache = Cache::open(StoreOptions {
