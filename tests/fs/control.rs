@@ -137,16 +137,16 @@ fn local_copies_are_warmed_counted_and_dropped(subject: &Subject<'_>) {
 
 fn pinned_copies_stay_whatever_room_is_needed(subject: &Subject<'_>) {
     for name in ["pinned", "1", "2", "3", "4"] {
-        subject.bucket().put(name, &data::bytes(7, 5 << 20)).unwrap();
+        subject.bucket().put(name, &data::bytes(7, 20 << 20)).unwrap();
     }
-    subject.bucket().put("large", &data::bytes(8, 8 << 20)).unwrap();
+    subject.bucket().put("large", &data::bytes(8, 45 << 20)).unwrap();
     subject.take_mount().unmount().unwrap();
-    let plan = subject.plan().clone().with(&["--cache-size", "12MiB"]);
+    let plan = subject.plan().clone().with(&["--cache-size", "64MiB"]);
     let mount = plan.mount().unwrap();
     let said = must(&["cache", "pin"], &subject.path("pinned"));
-    assert_eq!(said, "5.0 MiB of 5.0 MiB in 1 files on the local disk, 1 whole, 1 pinned\n");
+    assert_eq!(said, "20.0 MiB of 20.0 MiB in 1 files on the local disk, 1 whole, 1 pinned\n");
     let refused = tarn(&["cache", "pin"], &subject.path("large"));
-    let why = "5.0 MiB are pinned already, and 8.0 MiB more would not fit into the cache of 12.0 MiB";
+    let why = "20.0 MiB are pinned already, and 45.0 MiB more would not fit into the cache of 64.0 MiB";
     assert!(!refused.status.success() && refused.stderr.contains(why), "{}", refused.stderr);
     let press = || {
         for name in ["1", "2", "3", "4"] {
@@ -155,7 +155,9 @@ fn pinned_copies_stay_whatever_room_is_needed(subject: &Subject<'_>) {
     };
     press();
     assert!(must(&["cache", "stat"], &subject.path("pinned")).ends_with("1 whole, 1 pinned\n"));
-    assert!(must(&["status"], subject.root()).contains(", 5.0 MiB pinned"));
+    assert!(must(&["status"], subject.root()).contains(", 20.0 MiB pinned"));
+    fs::write(subject.path("own"), b"just closed").unwrap();
+    assert!(must(&["cache", "pin"], &subject.path("own")).ends_with("1 whole, 1 pinned\n"));
     mount.unmount().unwrap();
     let mount = plan.mount().unwrap();
     press();

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::inode::{Content, Ino, RemoteFile};
 use crate::read::Target;
 use std::sync::Arc;
+use std::time::Duration;
 use tarn_cache::{Hold, Object};
 
 /// What to do with a local copy.
@@ -74,10 +75,27 @@ impl From<tarn_cache::Error> for CopyError {
     }
 }
 
+/// The kernel tells of a close some time after it; so often, and with such pauses, one that may be under way is waited for.
+const CLOSING: (u32, Duration) = (20, Duration::from_millis(50));
+
 impl Vfs {
     /// Does `action` to the local copy of a file and says what is there then. Bytes that the bucket does not have
     /// yet are local by nature: nothing is done to them. A copy in use is not dropped.
     pub async fn local_copy(
+        &self,
+        ino: Ino,
+        action: CopyAction,
+    ) -> std::result::Result<LocalCopy, CopyError> {
+        for _ in 0..CLOSING.0 {
+            match self.local_copy_now(ino, action).await {
+                Err(CopyError::Dirty) => tokio::time::sleep(CLOSING.1).await,
+                done => return done,
+            }
+        }
+        Err(CopyError::Dirty)
+    }
+
+    async fn local_copy_now(
         &self,
         ino: Ino,
         action: CopyAction,
