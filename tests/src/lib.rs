@@ -10,6 +10,7 @@
 //! - [`csi`] runs the `tarn-csi` binary.
 //! - [`manager`] is a service manager that keeps descriptors, as systemd does.
 //! - [`mount`] runs the `tarn` binary; [`tree`] compares what a mount shows with what the bucket holds.
+//! - [`stuck`] finds who hangs in FUSE.
 //! - [`semantics`] reads SEMANTICS.md, and the quotes of it in the sources of tests.
 //! - [`run`] and [`wait`] start programs and wait for events. Everything has a deadline; nothing sleeps.
 //!
@@ -32,6 +33,7 @@ pub mod proxy;
 pub mod run;
 pub mod semantics;
 pub mod server;
+pub mod stuck;
 pub mod subject;
 pub mod suite;
 pub mod tree;

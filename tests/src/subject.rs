@@ -2,12 +2,13 @@
 //!
 //! On a mount every test gets a bucket, a cache and a process of its own, and after the test itself this is checked:
 //! every object equals its file and nothing else is in the bucket (by another client), no upload is left half done,
-//! tarn ends cleanly, and after a new mount with an empty cache everything is as it was.
+//! tarn ends cleanly, after a new mount with an empty cache everything is as it was, and nobody hangs in FUSE.
 
 use crate::disk;
 use crate::foreign::{Bucket, Foreign};
 use crate::mount::{Mount, MountPlan};
 use crate::server::Server;
+use crate::stuck;
 use crate::tree::{self, Tree};
 use anyhow::{Context, Result, ensure};
 use std::os::unix::fs::DirBuilderExt;
@@ -213,6 +214,7 @@ impl<'a> Subject<'a> {
         let after = tree::read(&self.root).context("read the tree after a new mount")?;
         tree::same(&before, &after).context("after a new mount with an empty cache")?;
         self.take_mount().unmount()?;
+        stuck::none()?;
         self.bucket().drop_all()
     }
 

@@ -6,7 +6,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
-use tarn_tests::wait::eventually;
 use tarn_tests::{behaviours, paths, run};
 
 pub(crate) const ALL: &[Behaviour] =
@@ -26,25 +25,6 @@ fn under_kills(subject: &Subject<'_>, name: &str, mut round: impl FnMut(u32)) {
     subject.remount().unwrap();
     subject.sweep().unwrap();
     results::note(format!("{name}, {}", subject.mode().name()), tally);
-    nobody_hangs();
-}
-
-/// No process waits uninterruptibly for an answer of FUSE.
-fn nobody_hangs() {
-    let none = || Ok(stuck()?.is_empty().then_some(()));
-    eventually(Duration::from_secs(20), "no process hangs in FUSE", none).unwrap();
-}
-
-fn stuck() -> anyhow::Result<Vec<u32>> {
-    let pids = std::fs::read_dir("/proc")?.flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let stuck = |pid: &u32| {
-        // A process that has ended meanwhile has no state.
-        let read = |name| std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        let waits = read("stat").rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('D'));
-        waits && read("stack").contains("fuse")
-    };
-    Ok(pids.filter(stuck).collect())
 }
 
 fn must(command: &mut Command) -> String {

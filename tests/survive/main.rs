@@ -13,6 +13,7 @@ mod old;
 mod open;
 mod points;
 mod results;
+mod storm;
 mod upgrade;
 
 use std::process::ExitCode;
@@ -21,7 +22,10 @@ use tarn_tests::{paths, suite};
 
 fn main() -> ExitCode {
     let limit = Duration::from_secs(if paths::full() { 1800 } else { 240 });
-    let code = suite::run(limit, &[open::ALL, points::ALL, keeper::ALL, upgrade::ALL, old::ALL, loads::ALL]);
+    let code = suite::run(
+        limit,
+        &[open::ALL, points::ALL, keeper::ALL, upgrade::ALL, old::ALL, storm::ALL, loads::ALL],
+    );
     results::write();
     code
 }

@@ -8,8 +8,12 @@ use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
 use tarn_tests::{behaviours, mount, paths, run};
 
-pub(crate) const ALL: &[Behaviour] =
-    behaviours!(On::Tarn, upgrades_are_not_noticed, a_broken_binary_changes_nothing);
+pub(crate) const ALL: &[Behaviour] = behaviours!(
+    On::Tarn,
+    upgrades_are_not_noticed,
+    a_broken_binary_changes_nothing,
+    who_cannot_take_over_gives_way
+);
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -77,4 +81,28 @@ fn a_broken_binary_changes_nothing(subject: &Subject<'_>) {
         assert_eq!(worker(subject), before);
     }
     assert_eq!(fs::read(subject.path("f")).unwrap(), b"before");
+}
+
+/// It says that it can, and then cannot: its cache is not to be had.
+fn who_cannot_take_over_gives_way(subject: &Subject<'_>) {
+    let (binary, cache) = (subject.scratch().join("no-cache"), subject.plan().cache.display());
+    let tarn = paths::tarn().unwrap();
+    let script = format!(
+        "#!/bin/bash\nexec {} \"${{@/#{}/\\/dev\\/null\\/cache}}\"\n",
+        tarn.display(),
+        cache.to_string().replace('/', "\\/")
+    );
+    fs::write(&binary, script).unwrap();
+    fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
+    let file = File::options().read(true).write(true).create_new(true).open(subject.path("f")).unwrap();
+    file.write_all_at(b"before ", 0).unwrap();
+    let before = worker(subject);
+    let outcome = upgrade(subject, &binary);
+    assert!(!outcome.status.success(), "{}", outcome.stdout);
+    assert!(outcome.stderr.contains("make /dev/null for the cache"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the old version goes on"), "{}", outcome.stderr);
+    assert_ne!(worker(subject), before, "another worker of the old version");
+    file.write_all_at(b"after", 7).unwrap();
+    drop(file);
+    assert_eq!(fs::read(subject.path("f")).unwrap(), b"before after");
 }
