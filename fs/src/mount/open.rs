@@ -77,7 +77,9 @@ pub async fn open_with(
         log: session.log,
     };
     let vfs = Vfs::new(parts);
-    vfs.set_quota(session.state.as_ref().and_then(|state| state.quota).unwrap_or(config.files.quota));
+    // What it was changed to counts, also for the next worker.
+    let changed = session.state.as_ref().and_then(|state| state.quota);
+    vfs.set_quota(changed.or(config.files.quota).filter(|bytes| *bytes > 0));
     take_over(&vfs, session.state.as_ref()).await?;
     let passthrough_off = no_passthrough(&config);
     let options = AdapterOptions { passthrough: passthrough_off.is_none(), device: session.device };

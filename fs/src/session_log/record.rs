@@ -125,8 +125,8 @@ pub enum Record {
     Conflict(ConflictRecord),
     /// The quota was changed while the mount was in use.
     Quota {
-        /// The most bytes; `None` is no quota.
-        bytes: Option<u64>,
+        /// The most bytes; 0 is no quota.
+        bytes: u64,
     },
     /// What the bucket holds, as far as the books of the quota know.
     Stored {

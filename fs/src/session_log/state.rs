@@ -26,8 +26,8 @@ pub struct State {
     pub backings: BTreeMap<u64, u32>,
     /// The last conflicts, oldest first.
     pub conflicts: VecDeque<ConflictRecord>,
-    /// The quota, if it was changed while the mount was in use.
-    pub quota: Option<Option<u64>>,
+    /// The quota, if it was changed while the mount was in use; 0 is none.
+    pub quota: Option<u64>,
     /// What the bucket held by the books of its quota.
     pub stored: Option<Usage>,
     intents: VecDeque<u64>,

@@ -60,7 +60,7 @@ impl Vfs {
             // Nobody kept the books so far.
             self.quota.doubt();
         }
-        self.log.note(|| Record::Quota { bytes: limit });
+        self.log.note(|| Record::Quota { bytes: limit.unwrap_or(0) });
         self.log.flush();
     }
 

@@ -86,8 +86,8 @@ fn everything() -> Vec<Record> {
         Record::Shown { fh: 8, at: 9, anew: false, names: vec![Vec::new()] },
         Record::Intent { unique: 76 },
         Record::Conflict(conflict("f")),
-        Record::Quota { bytes: Some(1) },
-        Record::Quota { bytes: None },
+        Record::Quota { bytes: 1 },
+        Record::Quota { bytes: 0 },
         Record::Stored { usage: Usage { bytes: 7, files: 1 } },
     ]
 }
@@ -104,7 +104,7 @@ fn the_last_word_counts() {
     assert_eq!(state.backings, BTreeMap::from([(2, 1)]));
     assert_eq!(state.intents(), HashSet::from([76]));
     assert_eq!(state.conflicts, [conflict("f")]);
-    assert_eq!((state.quota, state.stored), (Some(None), Some(Usage { bytes: 7, files: 1 })));
+    assert_eq!((state.quota, state.stored), (Some(0), Some(Usage { bytes: 7, files: 1 })));
 }
 
 #[test]

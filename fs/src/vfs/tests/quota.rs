@@ -232,11 +232,53 @@ async fn unfinished_uploads_do_not_count() {
     assert_eq!(stored(&world.vfs), Usage { bytes: 4, files: 1 });
 }
 
-/// Every operation that changes the bucket, one after the other.
+/// The books say what the bucket really has, and nothing is left to come.
+async fn check(world: &World, what: &str) {
+    assert_eq!(stored(&world.vfs), truth(&*world.store).await, "after {what}");
+    assert_eq!(world.vfs.quota().expect("a quota").staged, 0, "after {what}");
+}
+
+/// Every operation that changes the bytes of a file, one after the other.
 #[tokio::test]
-async fn the_books_are_right_after_every_operation() {
+async fn the_books_are_right_after_every_change_of_a_file() {
     let world = World::new();
     world.put("foreign", vec![0; 9 * MIB]).await;
+    let vfs = &world.vfs;
+    vfs.set_quota(Some(1 << 40));
+    vfs.count_usage().await.expect("counted");
+    check(&world, "the count").await;
+    world.write_file("new", &vec![1; 6 * MIB]).await;
+    check(&world, "a new file in parts").await;
+    let (_, fh) = world.write_open("new2", b"12").await;
+    world.vfs.flush(fh).await.expect("flush");
+    check(&world, "a first flush").await;
+    world.vfs.write(fh, 2, b"345").expect("write");
+    world.close(fh).await;
+    check(&world, "another").await;
+    let ino = world.lookup("foreign").await.expect("there");
+    let opened = vfs.open(ino, WRITE, false).await.expect("open");
+    vfs.write(opened.fh, 9 * MIB as u64 - 1, b"grows").expect("write");
+    world.close(opened.fh).await;
+    check(&world, "a layer").await;
+    vfs.setattr(ino, size(5)).await.expect("truncate");
+    check(&world, "a truncation").await;
+    let opened = vfs.open(ino, TRUNCATE, false).await.expect("open");
+    world.close(opened.fh).await;
+    check(&world, "emptying").await;
+    vfs.setattr(ino, SetAttr { mode: Some(0o600), ..SetAttr::default() }).await.expect("chmod");
+    check(&world, "new attributes").await;
+    let (_, fh) = world.write_open("raced", b"ours").await;
+    world.put("raced", vec![0; 100]).await;
+    vfs.quota.change(&parse("raced"), None, Some(100));
+    vfs.flush(fh).await.expect_err("a conflict");
+    vfs.release(fh).await.expect("release");
+    check(&world, "a conflict").await;
+}
+
+/// Every operation that changes names, one after the other.
+#[tokio::test]
+async fn the_books_are_right_after_every_change_of_names() {
+    let world = World::new();
     world.put("dir/a", vec![0; 11]).await;
     world.put("dir/b/c", vec![0; 13]).await;
     world.put("both", vec![0; 3]).await;
@@ -244,69 +286,39 @@ async fn the_books_are_right_after_every_operation() {
     let vfs = &world.vfs;
     vfs.set_quota(Some(1 << 40));
     vfs.count_usage().await.expect("counted");
-    let check = async |what: &str| {
-        assert_eq!(stored(vfs), truth(&*world.store).await, "after {what}");
-        assert_eq!(vfs.quota().expect("a quota").staged, 0, "after {what}");
-    };
-    check("the count").await;
-    world.write_file("new", &vec![1; 6 * MIB]).await;
-    check("a new file in parts").await;
-    let (_, fh) = world.write_open("new2", b"12").await;
-    world.vfs.flush(fh).await.expect("flush");
-    check("a first flush").await;
-    world.vfs.write(fh, 2, b"345").expect("write");
-    world.close(fh).await;
-    check("another").await;
-    let ino = world.lookup("foreign").await.expect("there");
-    let opened = vfs.open(ino, WRITE, false).await.expect("open");
-    vfs.write(opened.fh, 9 * MIB as u64 - 1, b"grows").expect("write");
-    world.close(opened.fh).await;
-    check("a layer").await;
-    vfs.setattr(ino, size(5)).await.expect("truncate");
-    check("a truncation").await;
-    let opened = vfs.open(ino, TRUNCATE, false).await.expect("open");
-    world.close(opened.fh).await;
-    check("emptying").await;
-    vfs.setattr(ino, SetAttr { mode: Some(0o600), ..SetAttr::default() }).await.expect("chmod");
-    check("new attributes").await;
+    check(&world, "the count").await;
+    world.write_file("new", b"new").await;
+    world.write_file("new2", b"second").await;
     vfs.symlink(Ino::ROOT, OsStr::new("link"), OsStr::new("target"), CALLER).await.expect("symlink");
     vfs.mkdir(Ino::ROOT, OsStr::new("made"), 0o755, CALLER).await.expect("mkdir");
-    check("a link and a directory").await;
+    check(&world, "a link and a directory").await;
     rename(vfs, "new2", "new3", RenameMode::Replace).await;
     rename(vfs, "new3", "link", RenameMode::Replace).await;
     rename(vfs, "dir", "made", RenameMode::Replace).await;
-    check("renames").await;
+    check(&world, "renames").await;
     rename(vfs, "new", "link", RenameMode::Exchange).await;
     rename(vfs, "new", "made", RenameMode::Exchange).await;
-    check("exchanges").await;
+    check(&world, "exchanges").await;
     let (_, fh) = world.write_open("dirty", b"dirty").await;
     rename(vfs, "dirty", "clean", RenameMode::Replace).await;
     rename(vfs, "clean", "link", RenameMode::Replace).await;
     world.close(fh).await;
-    check("a written file under its third name").await;
+    check(&world, "a written file under its third name").await;
     let opened = vfs.open(world.lookup("link").await.expect("there"), WRITE, false).await.expect("open");
     vfs.write(opened.fh, 0, b"longer than before").expect("write");
     rename(vfs, "link", "moved", RenameMode::Replace).await;
     world.close(opened.fh).await;
-    check("a changed file renamed").await;
+    check(&world, "a changed file renamed").await;
     let inside = world.lookup("both").await.expect("there");
     vfs.unlink(inside, OsStr::new("%=")).await.expect("the marker's bytes");
     unlink(vfs, "%=both").await;
     vfs.rmdir(Ino::ROOT, OsStr::new("both")).await.expect("rmdir");
-    check("an object beside a directory").await;
-    let (_, fh) = world.write_open("raced", b"ours").await;
-    world.put("raced", vec![0; 100]).await;
-    vfs.quota.change(&parse("raced"), None, Some(100));
-    vfs.flush(fh).await.expect_err("a conflict");
-    vfs.release(fh).await.expect("release");
-    check("a conflict").await;
+    check(&world, "an object beside a directory").await;
     let (_, fh) = world.write_open("gone", b"never there").await;
     unlink(vfs, "gone").await;
     world.close(fh).await;
-    for name in ["moved", "foreign"] {
-        unlink(vfs, name).await;
-    }
-    check("removals").await;
+    unlink(vfs, "moved").await;
+    check(&world, "removals").await;
 }
 
 #[tokio::test]
