@@ -140,7 +140,7 @@ impl Controller {
         Ok(ListVolumesResponse { entries: entries?, next_token: page.next })
     }
 
-    /// A bucket has no size of its own.
+    /// A bucket has no size of its own: every size that can be asked for can be had.
     async fn capacity(&self, request: GetCapacityRequest) -> Result<GetCapacityResponse> {
         if !request.volume_capabilities.is_empty() && Use::parse_all(&request.volume_capabilities).is_err() {
             return Ok(GetCapacityResponse::default());
@@ -194,7 +194,7 @@ impl Controller {
         let _hold = self.in_flight.enter(&request.volume_id)?;
         let service = self.service(&id, &request.secrets).await?;
         let bytes = volumes::expand(&*service, &id, &range).await?;
-        Ok(ControllerExpandVolumeResponse { capacity_bytes: signed(bytes)?, node_expansion_required: false })
+        Ok(ControllerExpandVolumeResponse { capacity_bytes: signed(bytes)?, node_expansion_required: true })
     }
 
     async fn modify(&self, request: ControllerModifyVolumeRequest) -> Result<ControllerModifyVolumeResponse> {

@@ -2,7 +2,7 @@
 //!
 //! One binary, two services. The **controller** makes and deletes volumes (buckets, or folders of a shared bucket),
 //! snapshots and clones; it talks to the object store only. The **node** mounts volumes with `tarn mount` and binds
-//! them into pods; it never reads or writes an object.
+//! them into pods; of the store it asks nothing but how large a volume has grown.
 //!
 //! Layers, top to bottom; an item uses only what stands below it: `main, cli, run` / `supervise, server` /
 //! `controller, node, identity, registration` / `mounter, driver, notes` / `service, parameters, capability, web_identity, credentials` /

@@ -63,6 +63,9 @@ pub trait Mounter: Send + Sync + fmt::Debug {
     /// Gives a living mount new keys, or a new token for them.
     async fn renew(&self, home: &Path, keys: &Keys) -> Result<()>;
 
+    /// Gives a living mount another quota, in bytes.
+    async fn set_quota(&self, dir: &Path, bytes: u64) -> Result<()>;
+
     /// Unmounts, and returns when everything is in the bucket. A dead mount is removed.
     async fn unmount(&self, dir: &Path) -> Result<()>;
 

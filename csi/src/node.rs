@@ -6,11 +6,13 @@
 
 mod paths;
 mod publish;
+mod quota;
 mod records;
 mod stage;
 #[cfg(test)]
 mod tests;
 
+use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::inflight::InFlight;
 use crate::mounter::{Mounter, Seen};
@@ -44,6 +46,7 @@ pub struct NodeSettings {
 #[derive(Debug)]
 pub struct Node {
     settings: NodeSettings,
+    driver: Arc<Driver>,
     mounter: Arc<dyn Mounter>,
     records: Records,
     in_flight: InFlight,
@@ -51,9 +54,9 @@ pub struct Node {
 
 impl Node {
     /// The service of a node.
-    pub fn new(settings: NodeSettings, mounter: Arc<dyn Mounter>) -> Result<Self> {
+    pub fn new(settings: NodeSettings, driver: Arc<Driver>, mounter: Arc<dyn Mounter>) -> Result<Self> {
         let records = Records::open(&settings.state_dir)?;
-        Ok(Self { settings, mounter, records, in_flight: InFlight::default() })
+        Ok(Self { settings, driver, mounter, records, in_flight: InFlight::default() })
     }
 
     fn path(&self, what: &str, text: &str) -> Result<PathBuf> {
@@ -95,13 +98,6 @@ impl Node {
             usage(Unit::Inodes, space.total_files, space.available_files),
         ];
         Ok(NodeGetVolumeStatsResponse { usage })
-    }
-
-    /// A bucket grows by itself: all there is to see to is that the volume is there.
-    async fn expand(&self, request: NodeExpandVolumeRequest) -> Result<NodeExpandVolumeResponse> {
-        self.living(&request.volume_id, &request.volume_path).await?;
-        let capacity_bytes = request.capacity_range.map_or(0, |range| range.required_bytes);
-        Ok(NodeExpandVolumeResponse { capacity_bytes })
     }
 
     async fn health(&self, request: NodeGetVolumeHealthRequest) -> Result<NodeGetVolumeHealthResponse> {

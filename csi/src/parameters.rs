@@ -53,6 +53,8 @@ pub const PARAMETERS: &[Spec] = &[
     spec("roleArn", Stands::Both),
     spec("folderPattern", Stands::Class),
     spec("versioning", Stands::Class),
+    spec("quota", Stands::Class),
+    Spec { name: "quota", stands: Stands::Volume, option: Some(QUOTA) },
     Spec { name: "onDelete", stands: Stands::Mutable, option: None },
     option("endpoint", "endpoint"),
     option("region", "region"),
@@ -84,6 +86,8 @@ pub const PARAMETERS: &[Spec] = &[
     option("probe", "probe"),
 ];
 
+/// The option that says how much a volume may hold.
+pub const QUOTA: &str = "quota";
 /// Options that change where requests go: neither mount options nor inline volumes may set them.
 const REACH: &[&str] = &["endpoint", "region", "path-style", "anonymous", "requester-pays"];
 /// What stands before keys that are not ours.
@@ -107,6 +111,8 @@ pub struct Class {
     pub on_delete: OnDelete,
     /// The role in which each pod mounts, with the token of its own service account.
     pub role: Option<String>,
+    /// Whether a volume may hold no more than its size.
+    pub quota: bool,
     /// Options of its mounts.
     pub options: Options,
 }
@@ -142,8 +148,17 @@ impl Class {
             versioning: versioning.unwrap_or(false),
             on_delete: reader.word("onDelete", OnDelete::WORDS)?.unwrap_or(OnDelete::Purge),
             role: reader.role()?,
+            quota: reader.word("quota", ON_OFF)?.unwrap_or(true),
             options: reader.options()?,
         })
+    }
+
+    /// The options of the mounts of a volume of this size.
+    pub fn options_for(mut self, bytes: u64) -> Options {
+        if self.quota {
+            self.options.insert(QUOTA, bytes.to_string());
+        }
+        self.options
     }
 
     /// The folder of the volume `slot`, ending in `/`.
@@ -167,8 +182,9 @@ impl Class {
 
     /// A checksum of what may not differ when a volume is asked for again.
     pub fn digest(&self) -> String {
-        let Self { bucket, folder_pattern, versioning, on_delete: _, role, options } = self;
-        let text = format!("{bucket:?} {folder_pattern:?} {versioning} {role:?} {options:?}");
+        let Self { bucket, folder_pattern, versioning, on_delete: _, role, quota, options } = self;
+        let quota = if *quota { "" } else { " without quota" };
+        let text = format!("{bucket:?} {folder_pattern:?} {versioning} {role:?} {options:?}{quota}");
         Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
@@ -283,6 +299,7 @@ impl Attributes {
 }
 
 const SWITCH: &[(&str, bool)] = &[("true", true), ("false", false)];
+const ON_OFF: &[(&str, bool)] = &[("on", true), ("off", false)];
 
 /// Reads values and names the parameter in every error.
 struct Reader<'a> {

@@ -69,7 +69,7 @@ async fn serve(args: DriverArgs, part: Part, node: Option<NodeArgs>) -> Result<(
     }
     let (mut registered, mut recovery) = (None, None);
     if let Some(args) = &node {
-        let node = Arc::new(self::node(&driver, args)?);
+        let node = Arc::new(self::node(Arc::clone(&driver), args)?);
         router = router.add_service(NodeServer::from_arc(Arc::clone(&node)));
         recovery = Some(tokio::spawn(recover(node)));
         registered = register(&driver, args, &socket, stopped.clone()).await?;
@@ -103,7 +103,7 @@ fn driver(args: &DriverArgs) -> Driver {
     }
 }
 
-fn node(driver: &Driver, args: &NodeArgs) -> Result<Node> {
+fn node(driver: Arc<Driver>, args: &NodeArgs) -> Result<Node> {
     let own = std::env::current_exe().map_err(|error| Error::local("find this program", &error))?;
     let beside = || own.parent().map_or_else(|| PathBuf::from("tarn"), |dir| dir.join("tarn"));
     let program = args.tarn.clone().unwrap_or_else(beside);
@@ -139,7 +139,7 @@ fn node(driver: &Driver, args: &NodeArgs) -> Result<Node> {
         token_audience: args.token_audience.clone(),
         topology: args.topology.iter().cloned().collect(),
     };
-    Node::new(settings, Arc::new(mounter))
+    Node::new(settings, driver, Arc::new(mounter))
 }
 
 /// Keeps the cache folder to this user. The kubelet makes a folder of the node (`DirectoryOrCreate`) for everybody to read,

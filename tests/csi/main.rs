@@ -5,6 +5,7 @@
 mod deploy;
 mod life;
 mod pods;
+mod quota;
 mod sanity;
 mod secrets;
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     suite::enter_own_namespace();
     let arguments = Arguments::from_args();
     let server: Arc<OnceLock<Result<Server, String>>> = Arc::default();
-    let suites = [deploy::TESTS, sanity::TESTS, life::TESTS, secrets::TESTS, pods::TESTS];
+    let suites = [deploy::TESTS, sanity::TESTS, life::TESTS, secrets::TESTS, pods::TESTS, quota::TESTS];
     let tests = suites.into_iter().flatten().filter(|_| disk::is_root());
     let trials = tests.map(|&(name, test)| {
         let server = Arc::clone(&server);

@@ -1,13 +1,14 @@
-//! Snapshots, restores and clones by the real sidecars, and a claim that grows.
+//! Snapshots, restores and clones by the real sidecars, and a claim that is full and grows.
 
 use crate::Test;
 use crate::cluster::Cluster;
 use crate::manifest::{IDLE, claim, pod};
 use anyhow::{Result, ensure};
+use serde_json::json;
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("a_snapshot_and_a_clone_have_the_content_of_their_moment", copies),
-    ("a_claim_grows_while_it_is_used", grow),
+    ("a_full_claim_refuses_writes_and_takes_them_once_it_has_grown", grow),
 ];
 
 fn copies(cluster: &Cluster) -> Result<()> {
@@ -44,18 +45,25 @@ fn copies(cluster: &Cluster) -> Result<()> {
 }
 
 fn grow(cluster: &Cluster) -> Result<()> {
-    cluster.apply(&[claim("growing", "tarn"), pod("user", "growing", IDLE)])?;
+    let mut small = claim("growing", "tarn");
+    small["spec"]["resources"]["requests"]["storage"] = json!("10Mi");
+    cluster.apply(&[small, pod("user", "growing", IDLE)])?;
     cluster.await_ready(&["user"])?;
     let bucket = cluster.bucket_of("growing")?;
-    let larger = r#"{"spec":{"resources":{"requests":{"storage":"3Gi"}}}}"#;
+    cluster.exec("user", "head -c 8000000 /dev/zero >/data/first")?;
+    let said = cluster.exec_fails("user", "head -c 8000000 /dev/zero >/data/second")?;
+    ensure!(said.contains("No space left on device"), "{said}");
+    let larger = r#"{"spec":{"resources":{"requests":{"storage":"20Mi"}}}}"#;
     cluster.kubectl(&["patch", "pvc/growing", "-p", larger])?;
     cluster.kubectl(&[
         "wait",
-        "--for=jsonpath={.status.capacity.storage}=3Gi",
+        "--for=jsonpath={.status.capacity.storage}=20Mi",
         "pvc/growing",
         "--timeout=150s",
     ])?;
-    cluster.exec("user", "echo x >/data/file")?;
+    cluster.exec("user", "head -c 8000000 /dev/zero >/data/second")?;
+    let size = cluster.exec("user", "df -k /data | tail -1 | awk '{ print $2 }'")?;
+    ensure!(size == "20480\n", "df shows {size:?}");
     cluster.delete(&["pod/user", "pvc/growing"])?;
     cluster.await_no_bucket(&bucket)
 }

@@ -260,6 +260,21 @@ async fn lists_go_on_where_the_last_page_ended() {
 }
 
 #[tokio::test]
+async fn the_size_of_a_volume_is_its_quota_unless_the_class_says_off() {
+    let world = World::new();
+    let quota = async |name: &str, parameters: &[(&str, &str)]| {
+        let volume = world.create(wish(name, parameters)).await.expect("made");
+        (volume.volume_context.get("quota").cloned(), volume.capacity_bytes)
+    };
+    assert_eq!(quota("one", &[]).await, (Some((1 << 30).to_string()), 1 << 30));
+    assert_eq!(quota("two", &[("quota", "off")]).await, (None, 1 << 30));
+    let error = world.create(wish("one", &[("quota", "off")])).await.expect_err("another volume");
+    assert_eq!(error.kind, Kind::Exists);
+    let error = world.create(wish("three", &[("quota", "5GiB")])).await.expect_err("a size");
+    assert!(error.message.contains("on, off"), "{error}");
+}
+
+#[tokio::test]
 async fn volumes_grow_and_never_shrink() {
     let world = World::new();
     let volume = world.create(wish("pvc-1", &[])).await.expect("made");
@@ -270,8 +285,13 @@ async fn volumes_grow_and_never_shrink() {
             ..Default::default()
         };
         let answer = world.controller.expand(request).await.expect("expanded");
-        assert_eq!(answer.capacity_bytes, expected);
+        assert_eq!((answer.capacity_bytes, answer.node_expansion_required), (expected, true));
     }
+    let again = world.create(CreateVolumeRequest {
+        capacity_range: Some(CapacityRange { required_bytes: 1 << 30, limit_bytes: 0 }),
+        ..wish("pvc-1", &[])
+    });
+    assert_eq!(again.await.expect_err("of another size").kind, Kind::Exists);
 }
 
 #[tokio::test]

@@ -130,8 +130,8 @@ pub(super) async fn create(
         record.state = State::Ready;
         notes::update(&*service, &plan.id, &record).await?;
     }
-    let attributes =
-        Attributes { role: plan.class.role, ..attributes(&plan.id, &record, plan.class.options) };
+    let (role, options) = (plan.class.role.clone(), plan.class.options_for(record.bytes));
+    let attributes = Attributes { role, ..attributes(&plan.id, &record, options) };
     Ok(Made { id: plan.id, record, attributes })
 }
 

@@ -195,6 +195,14 @@ impl Mounter for Tarn {
         renewed.map_err(|error| Error::local("renew the keys of a mount", &error))
     }
 
+    async fn set_quota(&self, dir: &Path, bytes: u64) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        // The bucket of a mount that stands is not asked for again, but mount(8)'s form has it.
+        command.args(["mount", "s3://mounted"]).arg(dir).arg("-o").arg(format!("remount,quota={bytes}"));
+        command.env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        run(command, MOUNT_TIME).await
+    }
+
     async fn unmount(&self, dir: &Path) -> Result<()> {
         /// What `tarn umount` needs beside the time for the commit.
         const MARGIN: Duration = Duration::from_secs(10);

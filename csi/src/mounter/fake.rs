@@ -2,6 +2,7 @@
 
 use super::{Access, Keys, MountPlan, Mounter, Seen, Space};
 use crate::error::{Error, Kind, Result};
+use crate::parameters::QUOTA;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ struct Mount {
     device: String,
     source: String,
     access: Access,
+    quota: Option<u64>,
     dead: bool,
 }
 
@@ -51,6 +53,11 @@ impl FakeMounter {
         self.state.lock().renewed
     }
 
+    /// How much a mount may hold; `None` if nothing is mounted there, or without a quota.
+    pub fn quota(&self, dir: &Path) -> Option<u64> {
+        self.state.lock().mounts.get(dir)?.quota
+    }
+
     /// How a directory may be used; `None` if nothing is mounted there.
     pub fn access(&self, dir: &Path) -> Option<Access> {
         self.state.lock().mounts.get(dir).map(|mount| mount.access)
@@ -69,6 +76,7 @@ impl Mounter for FakeMounter {
             device: format!("0:{}", state.made),
             source: plan.source.trim_end_matches('/').to_owned(),
             access: Access::ReadWrite,
+            quota: plan.options.get(QUOTA).and_then(|bytes| bytes.parse().ok()),
             dead: false,
         };
         state.mounts.insert(plan.dir.clone(), mount);
@@ -78,6 +86,14 @@ impl Mounter for FakeMounter {
     async fn renew(&self, _home: &Path, keys: &Keys) -> Result<()> {
         let new = matches!(keys, Keys::Own(_) | Keys::Pod(..));
         self.state.lock().renewed += u32::from(new);
+        Ok(())
+    }
+
+    async fn set_quota(&self, dir: &Path, bytes: u64) -> Result<()> {
+        let mut state = self.state.lock();
+        let mount = state.mounts.get_mut(dir).filter(|mount| !mount.dead);
+        let mount = mount.ok_or_else(|| Error::new(Kind::Internal, "not mounted"))?;
+        mount.quota = Some(bytes);
         Ok(())
     }
 
@@ -123,7 +139,8 @@ impl Mounter for FakeMounter {
             .collect())
     }
 
-    async fn space(&self, _dir: &Path) -> Result<Space> {
-        Ok(Space { total_bytes: 1 << 50, available_bytes: 1 << 50, ..Space::default() })
+    async fn space(&self, dir: &Path) -> Result<Space> {
+        let total_bytes = self.quota(dir).unwrap_or(1 << 50);
+        Ok(Space { total_bytes, available_bytes: total_bytes, ..Space::default() })
     }
 }

@@ -27,12 +27,15 @@ impl Node {
         let wanted = Use::parse(request.volume_capability.as_ref())?;
         let _hold = self.in_flight.enter(&request.target_path)?;
         let inline = is_inline(&request.volume_context);
-        let attributes = if inline {
+        let mut attributes = if inline {
             self.inline_attributes(&request)?
         } else {
             Attributes::parse(&request.volume_context)?
         };
         if inline || attributes.role.is_some() {
+            if !inline {
+                self.renew_quota((volume_id, &target), &mut attributes, &request.secrets).await?;
+            }
             self.publish_alone(volume_id, &target, attributes, &wanted, &request).await?;
         } else {
             let staging = self.path("staging target path", &request.staging_target_path)?;

@@ -21,14 +21,15 @@ impl Node {
         let volume_id = paths::volume_id(&request.volume_id)?;
         let dir = self.path("staging target path", &request.staging_target_path)?;
         let wanted = Use::parse(request.volume_capability.as_ref())?;
-        let attributes = Attributes::parse(&request.volume_context)?;
+        let mut attributes = Attributes::parse(&request.volume_context)?;
         let keys = own_keys(&request.secrets)?;
         if attributes.role.is_some() {
             // Each pod mounts by itself when it is published: only then is its token there.
             return Ok(NodeStageVolumeResponse {});
         }
-        let staged = self.plan(volume_id, &dir, attributes, &wanted)?;
         let _hold = self.in_flight.enter(volume_id)?;
+        self.renew_quota((volume_id, &dir), &mut attributes, &request.secrets).await?;
+        let staged = self.plan(volume_id, &dir, attributes, &wanted)?;
         self.make(&staged, keys).await?;
         Ok(NodeStageVolumeResponse {})
     }

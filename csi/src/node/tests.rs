@@ -5,10 +5,14 @@ use crate::mounter::fake::FakeMounter;
 use crate::parameters::Attributes;
 use crate::proto::volume_capability::access_mode::Mode;
 use crate::proto::volume_capability::{AccessMode, AccessType, MountVolume};
+use crate::record::{OnDelete, Record, State};
+use crate::service::Service;
+use crate::service::fake::Fake;
 
 struct World {
     _temp: tempfile::TempDir,
     root: PathBuf,
+    fake: Fake,
     mounter: Arc<FakeMounter>,
     node: Node,
 }
@@ -33,8 +37,18 @@ impl World {
         std::fs::create_dir(&settings.kubelet_dir).expect("made");
         change(&mut settings);
         let mounter = Arc::new(FakeMounter::default());
-        let node = Node::new(settings, Arc::clone(&mounter) as Arc<dyn Mounter>).expect("opened");
-        Self { _temp: temp, root, mounter, node }
+        let fake = Fake::default();
+        let driver = Arc::new(Driver {
+            name: "csi.test".into(),
+            bucket_prefix: "tarn-".into(),
+            endpoint: None,
+            region: None,
+            credentials: None,
+            ca_bundle: None,
+            connect: Arc::new(fake.clone()),
+        });
+        let node = Node::new(settings, driver, Arc::clone(&mounter) as Arc<dyn Mounter>).expect("opened");
+        Self { _temp: temp, root, fake, mounter, node }
     }
 
     fn dir(&self, name: &str) -> String {
@@ -313,4 +327,71 @@ async fn hostile_calls_are_refused_before_anything_is_done() {
         assert_eq!(world.node.stage(request).await.expect_err(&path).kind, Kind::Invalid);
     }
     assert_eq!((world.mounter.made(), world.notes()), (0, 0));
+}
+
+/// The record of a volume in a bucket of its own, as the controller writes it.
+async fn record(fake: &Fake, bytes: u64) {
+    let record = Record {
+        id: "b:data".into(),
+        state: State::Ready,
+        bytes,
+        on_delete: OnDelete::Keep,
+        folder: String::new(),
+        source: None,
+        created_at: 0,
+        parameters: String::new(),
+    };
+    fake.create_bucket("data").await.expect("made");
+    fake.set_tags("data", &record.fields()).await.expect("tagged");
+}
+
+#[tokio::test]
+async fn a_volume_has_the_size_that_it_has_grown_to() {
+    let world = World::new();
+    let staging = PathBuf::from(world.dir("staging"));
+    let mut request = world.stage_request(Mode::MultiNodeMultiWriter);
+    request.volume_id = "b:data".into();
+    request.volume_context.insert("quota".into(), "1000".into());
+    let grow = |bytes| NodeExpandVolumeRequest {
+        volume_id: "b:data".into(),
+        volume_path: world.dir("staging"),
+        capacity_range: Some(CapacityRange { required_bytes: bytes, limit_bytes: 0 }),
+        ..Default::default()
+    };
+    world.node.stage(request.clone()).await.expect("staged without a record");
+    assert_eq!(world.mounter.quota(&staging), Some(1000));
+    let stats = NodeGetVolumeStatsRequest {
+        volume_id: "b:data".into(),
+        volume_path: world.dir("staging"),
+        ..Default::default()
+    };
+    assert_eq!(world.node.stats(stats).await.expect("stats").usage[0].total, 1000);
+    for (asked, has) in [(3000, 3000), (2000, 3000)] {
+        assert_eq!(world.node.expand(grow(asked)).await.expect("grown").capacity_bytes, asked);
+        assert_eq!(world.mounter.quota(&staging), Some(has));
+    }
+    // Its process dies; the next publish mounts it again, and the kubelet stages it once more.
+    world.mounter.kill(&staging);
+    world.node.stage(request.clone()).await.expect("staged again");
+    assert_eq!(world.mounter.quota(&staging), Some(3000));
+    let unstage =
+        NodeUnstageVolumeRequest { volume_id: "b:data".into(), staging_target_path: world.dir("staging") };
+    world.node.unstage(unstage).await.expect("unstaged");
+    record(&world.fake, 5000).await;
+    world.node.stage(request).await.expect("staged on another day");
+    assert_eq!(world.mounter.quota(&staging), Some(5000));
+}
+
+#[tokio::test]
+async fn a_volume_without_a_quota_gets_none_by_growing() {
+    let world = World::new();
+    world.stage().await.expect("staged");
+    let grow = NodeExpandVolumeRequest {
+        volume_id: "v".into(),
+        volume_path: world.dir("staging"),
+        capacity_range: Some(CapacityRange { required_bytes: 5, limit_bytes: 0 }),
+        ..Default::default()
+    };
+    assert_eq!(world.node.expand(grow).await.expect("nothing to do").capacity_bytes, 5);
+    assert_eq!(world.mounter.quota(Path::new(&world.dir("staging"))), None);
 }

@@ -25,7 +25,6 @@ fn every_option_exists_and_none_reaches_the_node() {
         "allow-other",
         "cache-min-free",
         "metrics",
-        "quota",
     ];
     for spec in PARAMETERS {
         let Some(option) = spec.option else { continue };
