@@ -249,7 +249,6 @@ async fn half_a_document_is_no_answer() {
         let setup = setup(vec![Rule::every(Kind::List, Fault::Shorter(missing))]).await;
         let error = setup.store.list(list()).await.expect_err("a part of a listing");
         assert_eq!(error.kind, ErrorKind::Corrupt, "{error}");
-        assert!(error.message.contains("too early") || error.message.contains("damaged"), "{error}");
     }
     let keys = ["one", "two"].map(|key| Key::parse(key).expect("short"));
     let setup = setup(vec![

@@ -23,6 +23,8 @@ fn a_bit_flipped_in_any_body_is_never_read(subject: &Subject<'_>) {
     let server = runtime.block_on(FaultyServer::start(&endpoint, Vec::new())).unwrap();
     let mut plan = subject.plan().clone().with(&["--part-size", "5MiB", "--verify", "always"]);
     let writer = plan.clone();
+    // What the other client puts is seen at once.
+    plan = plan.with(&["--attr-ttl", "0s"]);
     plan.endpoint = server.endpoint();
     let mut numbers = data::numbers(1, 1 << 40);
     let mut below = move |bound: usize| numbers.next().unwrap_or(0) as usize % bound;

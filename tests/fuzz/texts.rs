@@ -18,7 +18,7 @@ use tempfile::TempDir;
 #[test]
 fn names() {
     let root = Prefix::default();
-    let parse = |bytes| Name::parse(OsStr::from_bytes(bytes));
+    let parse = |bytes: &[u8]| Name::parse(OsStr::from_bytes(bytes));
     fuzz("names", |input| {
         if let Ok(name) = parse(input)
             && name.role() == Role::Entry

@@ -1,7 +1,7 @@
 //! Single wrong bits, anywhere in a store's files, found after a reboot. The quick run takes some, `TARN_FULL=1` ten
 //! thousand.
 
-use crate::support::{Bench, bytes, fill_all, id, label, misses};
+use crate::support::{Bench, fill_all, id, label, misses};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tarn_cache::{BLOCK_SIZE, BucketId};

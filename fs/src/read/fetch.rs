@@ -121,7 +121,7 @@ impl Fetcher {
         let ahead = target.remote.windows.lock().on_read(range, size, self.options.window_max);
         if let Ahead::Fetch(ahead) = ahead {
             // The waiters are dropped: nobody waits for what is fetched ahead.
-            drop(self.start(target, &whole_parts(target, ahead)));
+            drop(self.start(target, &self.wanted(target, &whole_parts(target, ahead))));
         }
     }
 

@@ -136,6 +136,8 @@ pub(super) fn kind(code: Option<&str>, status: u16) -> ErrorKind {
 
 fn kind_of_status(status: u16) -> ErrorKind {
     match status {
+        // The SDK could not read the answer.
+        200..=299 => ErrorKind::Corrupt,
         404 => ErrorKind::NotFound,
         409 | 412 => ErrorKind::Precondition,
         401 => ErrorKind::Credentials,
@@ -161,6 +163,7 @@ mod tests {
             (Some("NoSuchKey"), 404, ErrorKind::NotFound),
             (Some("NoSuchUpload"), 404, ErrorKind::NotFound),
             (None, 404, ErrorKind::NotFound),
+            (None, 200, ErrorKind::Corrupt),
             (None, 412, ErrorKind::Precondition),
             (Some("ConditionalRequestConflict"), 409, ErrorKind::Precondition),
             (Some("AccessDenied"), 403, ErrorKind::Denied),
