@@ -35,6 +35,14 @@ impl Revised {
     }
 }
 
+/// An object that has been copied.
+struct Copied {
+    /// The version that was there.
+    from: Version,
+    /// What it is under its new key.
+    to: Version,
+}
+
 impl Vfs {
     /// Moves all keys below `from` to `to`. The caller holds the namespace for writing.
     pub(super) async fn rename_directory(&self, inode: &Arc<Inode>, from: &Place, to: &Place) -> Result<()> {
@@ -50,7 +58,7 @@ impl Vfs {
         let pairs = listed.iter().zip(targets);
         let copies: Vec<_> =
             pairs.map(|(object, to)| self.copy_below(object, to, markers.get(&object.key))).collect();
-        let copies: HashMap<Key, Version> =
+        let copies: HashMap<Key, Copied> =
             stream::iter(copies).buffer_unordered(parallel).try_collect().await?;
         let keys: Vec<Key> = listed.iter().map(|object| object.key.clone()).collect();
         self.delete_all(&keys).await?;
@@ -110,12 +118,7 @@ impl Vfs {
         markers
     }
 
-    async fn copy_below(
-        &self,
-        object: &Listed,
-        to: Key,
-        revised: Option<&Revised>,
-    ) -> Result<(Key, Version)> {
+    async fn copy_below(&self, object: &Listed, to: Key, revised: Option<&Revised>) -> Result<(Key, Copied)> {
         let mut headers = None;
         if let Some(Revised { posix, .. }) = revised {
             let mut found = self.store.head(&object.key).await?.headers;
@@ -130,19 +133,25 @@ impl Vfs {
             condition: Condition::Always,
             headers,
         };
-        let copy = self.store.copy(request).await?;
-        self.count_change(&to, None, Some(copy.size));
-        Ok((object.key.clone(), copy))
+        let copied = Copied { from: object.version.clone(), to: self.store.copy(request).await? };
+        self.count_change(&to, None, Some(copied.to.size));
+        Ok((object.key.clone(), copied))
     }
 
-    /// Gives the files below `ino` the versions of their copies.
-    fn follow(&self, ino: Ino, copies: &HashMap<Key, Version>) {
+    /// Gives the files below `ino` the versions of their copies. One whose object another client has changed keeps
+    /// its own: what was copied is not what it was made from.
+    fn follow(&self, ino: Ino, copies: &HashMap<Key, Copied>) {
         for (_, inode) in self.table.children(ino) {
             match &inode.node {
                 Node::Directory(_) => self.follow(inode.ino, copies),
-                Node::File(_) => {
-                    if let Some(copied) = self.table.key(inode.ino).ok().and_then(|key| copies.get(&key)) {
-                        self.follow_copy(&inode, copied);
+                Node::File(file) => {
+                    let copied = self.table.key(inode.ino).ok().and_then(|key| copies.get(&key));
+                    let Some(Copied { from, to }) = copied else { continue };
+                    let known = file.state.lock().version().is_some_and(|known| known.same_bytes(from));
+                    if known {
+                        self.follow_copy(&inode, to);
+                    } else {
+                        file.state.lock().doubted = Some(clock::instant());
                     }
                 }
             }
@@ -157,12 +166,12 @@ impl Vfs {
 
     /// The listing of a directory after the move: the same names with the versions of the copies. None if it had an
     /// object that was not copied.
-    fn copied_listing(&self, ino: Ino, listing: &Listing, copies: &HashMap<Key, Version>) -> Option<Listing> {
+    fn copied_listing(&self, ino: Ino, listing: &Listing, copies: &HashMap<Key, Copied>) -> Option<Listing> {
         let prefix = self.table.prefix(ino).ok()?;
         let copied = |(name, child): (Name, Child)| {
             let child = match child {
                 Child::Directory => Child::Directory,
-                Child::Object(_) => Child::Object(copies.get(&prefix.key(&name).ok()?)?.clone()),
+                Child::Object(_) => Child::Object(copies.get(&prefix.key(&name).ok()?)?.to.clone()),
             };
             Some((name, child))
         };

@@ -165,3 +165,38 @@ async fn a_directory_that_must_not_replace_looks_before_it_moves() {
     rename("free", RenameMode::NoReplace).await.expect("nobody has the name");
     assert_eq!(world.object("free/f").await.as_deref(), Some(&b"f"[..]));
 }
+
+#[tokio::test]
+async fn a_renamed_directory_takes_no_other_clients_object_for_what_its_files_were_made_from() {
+    for before in [None, Some("before")] {
+        let world = World::new();
+        world.put("old/other", "x").await;
+        if let Some(body) = before {
+            world.put("old/f", body).await;
+        }
+        let (_, fh) = world.write_open("old/f", b"ours").await;
+        world.put("old/f", "theirs").await;
+        let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
+        world.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+        let lost = world.vfs.flush(fh).await.expect_err("another client was first");
+        assert_eq!(lost.errno(), rustix::io::Errno::STALE);
+        world.vfs.release(fh).await.expect("release");
+        assert_eq!(world.object("new/f").await.as_deref(), Some(&b"theirs"[..]), "{before:?}");
+        let kept = names(&world.elsewhere(), "new").await;
+        assert!(kept.iter().any(|name| name.starts_with("f.conflict-here-")), "{before:?}: {kept:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_renamed_directory_shows_what_was_moved_and_not_what_is_open() {
+    let world = World::new();
+    world.put("old/f", "opened").await;
+    let ino = world.lookup("old/f").await.expect("there");
+    let reader = world.vfs.open(ino, READ, false).await.expect("open");
+    world.put("old/f", "theirs").await;
+    let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
+    world.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+    assert_eq!(world.read_file("new/f").await.expect("read"), b"theirs");
+    assert_eq!(world.vfs.read(reader.fh, 0, 10).await.expect("read")[..], b"opened"[..]);
+    world.vfs.release(reader.fh).await.expect("release");
+}
