@@ -77,7 +77,13 @@ impl Vfs {
                 if self.table.is_below(to.parent, inode.ino) {
                     return Err(Error::Invalid("a directory cannot move into itself"));
                 }
-                self.rename_target(&inode, to, mode).await?;
+                let (target, _) = self.rename_target(&inode, to, mode).await?;
+                let new = self.table.prefix(to.parent)?.dir(&to.name)?;
+                if target.is_none() && !self.may_be_done() && self.has_keys(&new).await? {
+                    // Another client has made it since somebody looked.
+                    self.forget_listing(to.parent);
+                    self.rename_target(&inode, to, mode).await?;
+                }
                 self.intend();
                 self.rename_directory(&inode, from, to).await?;
                 self.renamed(from, to).await

@@ -200,3 +200,16 @@ async fn a_renamed_directory_shows_what_was_moved_and_not_what_is_open() {
     assert_eq!(world.vfs.read(reader.fh, 0, 10).await.expect("read")[..], b"opened"[..]);
     world.vfs.release(reader.fh).await.expect("release");
 }
+
+#[tokio::test]
+async fn a_directory_is_not_moved_over_one_that_another_client_has_just_made() {
+    let world = World::new();
+    world.put("from/f", "ours").await;
+    assert_eq!(names(&world.vfs, "").await, ["from"]);
+    world.put("to/f", "theirs").await;
+    let (from, to) = ((Ino::ROOT, OsStr::new("from")), (Ino::ROOT, OsStr::new("to")));
+    let refused = world.vfs.rename(from, to, RenameMode::Replace).await;
+    assert!(matches!(refused, Err(Error::NotEmpty)), "{refused:?}");
+    assert_eq!(world.object("to/f").await.as_deref(), Some(&b"theirs"[..]));
+    assert_eq!(world.object("from/f").await.as_deref(), Some(&b"ours"[..]));
+}
