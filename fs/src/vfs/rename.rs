@@ -187,11 +187,11 @@ impl Vfs {
         // Uploads under way end first: ours under the old name, and the one of what is replaced, whose version must
         // be known.
         let _commits = lock_commits(inode, target.as_deref()).await;
-        for unsure in [Some(inode), target.as_ref()].into_iter().flatten() {
+        if let Some(target) = target.as_ref().filter(|target| may_have_arrived(target))
+            && let Some(file) = target.file()
+        {
             // Only its own commit finds out whether an object there is its own.
-            if let Some(file) = unsure.file().filter(|_| may_have_arrived(unsure)) {
-                self.commit_locked(unsure, file).await?;
-            }
+            self.commit_locked(target, file).await?;
         }
         let replaced = target.as_ref().and_then(|target| current_version(target));
         let (content, tagged) = {

@@ -316,27 +316,6 @@ async fn a_file_whose_upload_lost_its_answer_is_removed_for_good() {
     }
 }
 
-#[tokio::test]
-async fn a_file_whose_upload_lost_its_answer_leaves_nothing_under_its_old_name() {
-    for commit in [Commit::Close, LATER] {
-        let home = tempfile::tempdir().expect("a folder");
-        let bucket = Scenario::Files.bucket().await;
-        let store = FaultyStore::new(Arc::clone(&bucket), home.path());
-        let vfs = mounted(&store, &home.path().join("cache"), commit);
-        let made = vfs.create(Ino::ROOT, OsStr::new("f"), 0o644, CALLER, WRITE, false).await;
-        let fh = made.expect("a file").1.fh;
-        vfs.write(fh, 0, b"content").expect("write");
-        store.plan(0, Fault::LoseReply);
-        vfs.fsync(fh).await.expect_err("the answer is lost");
-        rename(&vfs, "f", "g").await.expect("rename");
-        vfs.flush(fh).await.expect("flush");
-        vfs.release(fh).await.expect("release");
-        vfs.drain().await;
-        assert_eq!(object(&bucket, "g").await.as_deref(), Some(&b"content"[..]), "{commit:?}");
-        assert_eq!(object(&bucket, "f").await, None, "{commit:?}");
-    }
-}
-
 /// What an attempt of ours left in the bucket is no other client's, even if the file has changed since. Says whether
 /// there was such a request.
 async fn changes_go_on_top(scenario: Scenario, number: usize) -> bool {
