@@ -38,7 +38,7 @@ fn every_acknowledged_file_survives_kill_9(subject: &Subject<'_>) {
                 reached.unwrap();
             });
             let again = plan.mount().unwrap();
-            files = manifest.check(subject.root());
+            files = manifest.check(subject.root(), false);
             manifest.go_on();
             again.unmount().unwrap();
             let uploads = subject.bucket().uploads().unwrap();

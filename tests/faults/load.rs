@@ -71,8 +71,9 @@ impl Manifest {
         done
     }
 
-    /// Every file is as it was acknowledged last, or as it was to become; from now on that is what it must stay.
-    pub(crate) fn check(&self, root: &Path) -> usize {
+    /// Every file is as it was acknowledged last, or as it was to become; from now on that is what it must stay. With
+    /// `cut` also as far as it came: a program whose write fails may close the file all the same.
+    pub(crate) fn check(&self, root: &Path, cut: bool) -> usize {
         let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, (kept, tried)) in files.iter_mut() {
             let found = match fs::read(root.join(name)) {
@@ -80,17 +81,21 @@ impl Manifest {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => panic!("{name}: {error}"),
             };
-            let is = |content: &Content| match (content, &found) {
+            let length = found.as_ref().map(Vec::len);
+            let is = |content: Content, length: Option<usize>| match (content, &found) {
                 (None, None) => true,
-                (Some((seed, length)), Some(found)) => {
-                    found.len() == *length && data::bytes(*seed, *length) == *found
+                (Some((seed, whole)), Some(found)) => {
+                    length == Some(found.len()) && data::bytes(seed, whole).starts_with(found)
                 }
                 (Some(_), None) | (None, Some(_)) => false,
             };
-            let now = std::iter::once(&*kept).chain(&*tried).find(|content| is(content)).copied();
-            let length = found.as_ref().map(Vec::len);
-            let now = now
-                .unwrap_or_else(|| panic!("{name} has {length:?} bytes; promised {kept:?}, tried {tried:?}"));
+            let whole = |content: &&Content| is(**content, content.map(|(_, length)| length));
+            let now = std::iter::once(&*kept).chain(&*tried).find(whole).copied();
+            let part = || tried.iter().find(|content| cut && is(**content, length)).copied();
+            let Some(now) = now.or_else(part) else {
+                panic!("{name} has {length:?} bytes; promised {kept:?}, tried {tried:?}");
+            };
+            let now = now.map(|(seed, whole)| (seed, length.unwrap_or(whole)));
             (*kept, *tried) = (now, Vec::new());
         }
         files.len()

@@ -134,7 +134,7 @@ fn survive(subject: &Subject<'_>, disaster: impl FnOnce() -> Disaster) {
                 .unwrap();
             boot.next();
             let again = plan.mount().unwrap();
-            files = manifest.check(subject.root());
+            files = manifest.check(subject.root(), matches!(disaster, Disaster::PowerLoss(_)));
             manifest.go_on();
             again.unmount().unwrap();
         }

@@ -43,14 +43,14 @@ impl Stored {
         Ok(device.zip(log).map(|(device, log)| Self { device, log }))
     }
 
-    /// The mount that the device belongs to, if it still stands. The mount itself is not asked: nobody serves it.
+    /// The mount that the device belongs to, the last one made, if it still stands. The mount itself is not asked: nobody serves it.
     pub(super) fn mount(&self, dir: &Path) -> io::Result<Option<Entry>> {
-        let mounts = mountinfo::read()?.into_iter().filter(Entry::is_tarn);
+        let mut mounts = mountinfo::read()?.into_iter().rev().filter(Entry::is_tarn);
         let found = match connection(self.device.as_fd())? {
-            Some(number) => mounts.filter(|entry| entry.device.rsplit(':').next() == Some(&number)).last(),
+            Some(number) => mounts.find(|entry| entry.device.rsplit(':').next() == Some(&number)),
             None => {
                 let dir = std::path::absolute(dir)?;
-                mounts.filter(|entry| entry.dir == dir).last()
+                mounts.find(|entry| entry.dir == dir)
             }
         };
         Ok(found)
