@@ -83,7 +83,7 @@ impl Fetcher {
     pub async fn read(&self, target: &Target, range: Range<u64>) -> Result<Bytes> {
         self.fetch_ahead(target, &range);
         for _ in 0..ABANDONED_MAX {
-            let mut waiters = self.start(target, &self.wanted(target, &range));
+            let mut waiters = self.start(target, &range);
             waiters.retain(|(block, _)| touches(target, *block, &range));
             if waiters.is_empty() {
                 let mut bytes = BytesMut::zeroed(length(&range));
@@ -104,24 +104,13 @@ impl Fetcher {
         check_whole(self.store.as_ref(), target).await;
     }
 
-    /// What is fetched for the sake of `range`.
-    fn wanted(&self, target: &Target, range: &Range<u64>) -> Range<u64> {
-        match target.remote.parts.part_size().filter(|_| self.options.always_checked) {
-            Some(part) => {
-                let end = range.end.next_multiple_of(part).min(target.remote.version.size);
-                range.start / part * part..end
-            }
-            None => range.clone(),
-        }
-    }
-
     /// Notes a read that the local store answered, so that its stream goes on being fetched ahead.
     pub fn fetch_ahead(&self, target: &Target, range: &Range<u64>) {
         let size = target.remote.version.size;
         let ahead = target.remote.windows.lock().on_read(range, size, self.options.window_max);
         if let Ahead::Fetch(ahead) = ahead {
             // The waiters are dropped: nobody waits for what is fetched ahead.
-            drop(self.start(target, &self.wanted(target, &whole_parts(target, ahead))));
+            drop(self.start(target, &whole_parts(target, ahead)));
         }
     }
 
@@ -151,13 +140,16 @@ impl Fetcher {
 
     /// Sees to it that every missing block of the range is being fetched; gives the waiters for them.
     fn start(&self, target: &Target, range: &Range<u64>) -> Vec<(BlockIndex, Waiter<SharedError>)> {
-        let wanted = ByteRange::at(range.start, range.end - range.start);
+        let part = target.remote.parts.part_size();
+        let always = part.filter(|_| self.options.always_checked);
+        let wanted = widened(range, always, target.remote.version.size);
+        let wanted = ByteRange::at(wanted.start, wanted.end - wanted.start);
         let (mut waiters, mut run) = (Vec::new(), Vec::new());
         for block in target.object.missing(wanted) {
             let mut role = target.remote.flights.join(block);
             if let Role::Lead(lead) = role {
-                if self.breaks_run(target, &run, block) {
-                    self.spawn(target, std::mem::take(&mut run));
+                if self.breaks_run(part, &run, block) {
+                    self.spawn(target, part, std::mem::take(&mut run));
                 }
                 run.push(lead);
                 role = target.remote.flights.join(block);
@@ -166,25 +158,35 @@ impl Fetcher {
                 waiters.push((block, waiter));
             }
         }
-        self.spawn(target, run);
+        self.spawn(target, part, run);
         waiters
     }
 
-    fn breaks_run(&self, target: &Target, run: &[BlockLead], next: BlockIndex) -> bool {
+    fn breaks_run(&self, part: Option<u64>, run: &[BlockLead], next: BlockIndex) -> bool {
         let Some((first, last)) = run.first().zip(run.last()) else { return false };
-        let full = match target.remote.parts.part_size() {
+        let full = match part {
             Some(part) => (next.get() * BLOCK_SIZE).is_multiple_of(part),
             None => (next.get() - first.key().get()) * BLOCK_SIZE >= self.options.unit,
         };
         full || last.key().get() + 1 != next.get()
     }
 
-    fn spawn(&self, target: &Target, run: Vec<BlockLead>) {
+    fn spawn(&self, target: &Target, part: Option<u64>, run: Vec<BlockLead>) {
         if run.is_empty() {
             return;
         }
         let (store, target, held) = (Arc::clone(&self.store), target.clone(), Arc::clone(&self.held));
-        self.runtime.spawn(async move { fetch_run(store.as_ref(), &target, &held, run).await });
+        let always_checked = self.options.always_checked;
+        let run = Run { target, part, always_checked, leads: run.into_iter() };
+        self.runtime.spawn(async move { run.fetch(store.as_ref(), &held).await });
+    }
+}
+
+/// `range`, or the whole parts that it touches.
+fn widened(range: &Range<u64>, part: Option<u64>, size: u64) -> Range<u64> {
+    match part {
+        Some(part) => range.start / part * part..range.end.next_multiple_of(part).min(size),
+        None => range.clone(),
     }
 }
 
@@ -203,27 +205,96 @@ fn whole_parts(target: &Target, ahead: Range<u64>) -> Range<u64> {
     }
 }
 
-/// Fetches neighbouring blocks and publishes each as soon as it may be used.
-async fn fetch_run(store: &dyn ObjectStore, target: &Target, held: &Semaphore, run: Vec<BlockLead>) {
-    let mut leads = run.into_iter();
-    let mut corrupt = 0;
-    while let (Some(first), Some(last)) = (leads.as_slice().first(), leads.as_slice().last()) {
-        let size = target.remote.version.size;
-        let range = first.key().range(size).start()..last.key().range(size).end();
-        let guess = target.remote.parts.part_size();
-        let Err(error) = stream_run(store, target, held, range, &mut leads).await else {
-            return check_whole(store, target).await;
-        };
-        if error.kind == ErrorKind::Corrupt && corrupt < CORRUPT_MAX {
-            corrupt += 1;
-            tracing::warn!(key = %target.key, %error, "a wrong answer is asked for again");
-        } else if let Some(size) = guess.filter(|_| error.kind == ErrorKind::Unsupported) {
-            // Who waits asks for what lies in the parts of the next guess.
-            return target.remote.parts.refute(size);
-        } else {
-            let error = Arc::new(error);
-            return leads.for_each(|lead| lead.publish(Err(Arc::clone(&error))));
+/// Neighbouring blocks of one object, all in one part if it has parts, that are to be fetched together.
+struct Run {
+    target: Target,
+    /// Bytes of a part, as it was guessed when the blocks were put together.
+    part: Option<u64>,
+    always_checked: bool,
+    /// The blocks that are not published yet.
+    leads: std::vec::IntoIter<BlockLead>,
+}
+
+impl Run {
+    /// Fetches the blocks and publishes each as soon as it may be used.
+    async fn fetch(mut self, store: &dyn ObjectStore, held: &Semaphore) {
+        let mut corrupt = 0;
+        while let Some(range) = self.range() {
+            if self.target.remote.parts.part_size() != self.part {
+                // The guess was wrong: who waits asks for what lies in the parts of the next one.
+                return;
+            }
+            let Err(error) = self.stream(store, held, range).await else {
+                return check_whole(store, &self.target).await;
+            };
+            if error.kind == ErrorKind::Corrupt && corrupt < CORRUPT_MAX {
+                corrupt += 1;
+                tracing::warn!(key = %self.target.key, %error, "a wrong answer is asked for again");
+            } else if let Some(size) = self.part.filter(|_| error.kind == ErrorKind::Unsupported) {
+                self.target.remote.parts.refute(size);
+            } else {
+                let error = Arc::new(error);
+                return self.leads.for_each(|lead| lead.publish(Err(Arc::clone(&error))));
+            }
         }
+    }
+
+    /// What is to be asked for: the blocks that are not published, or the whole part where a range of it has no checksum.
+    fn range(&self) -> Option<Range<u64>> {
+        let (first, last) = self.leads.as_slice().first().zip(self.leads.as_slice().last())?;
+        let size = self.target.remote.version.size;
+        let blocks = first.key().range(size).start()..last.key().range(size).end();
+        Some(widened(&blocks, self.part.filter(|_| self.always_checked), size))
+    }
+
+    async fn stream(
+        &mut self,
+        store: &dyn ObjectStore,
+        held: &Semaphore,
+        range: Range<u64>,
+    ) -> store::Result<()> {
+        let remote = Arc::clone(&self.target.remote);
+        let size = remote.version.size;
+        let whole = range == (0..size);
+        let part = self.part.filter(|_| !whole).and_then(|part| PartLayout::number(part, &range, size));
+        let blocks = u32::try_from(self.leads.len()).unwrap_or(u32::MAX);
+        let _room = if whole || part.is_some() { held.acquire_many(blocks).await.ok() } else { None };
+        let if_match = Some(remote.version.etag.clone());
+        let request = GetRequest { range: (!whole).then(|| range.clone()), if_match, part };
+        let mut response = store.get(&self.target.key, request).await?;
+        // One PUT without a checksum has none on the whole either.
+        remote.unchecked.fetch_or(!response.checked && !whole, Ordering::AcqRel);
+        let mut fetched = Vec::new();
+        let received = self.receive(&mut response, range, &mut fetched).await;
+        // A checksum stands at the end of its body: nobody sees a byte before that.
+        if received.is_ok() || !response.checked {
+            land(&self.target, &mut self.leads, fetched);
+        }
+        received
+    }
+
+    /// Takes the body of `range` block by block, drops what is not to be published, and lands what needs no checksum as
+    /// it comes.
+    async fn receive(
+        &mut self,
+        response: &mut store::GetResponse,
+        range: Range<u64>,
+        fetched: &mut Vec<Bytes>,
+    ) -> store::Result<()> {
+        let mut rest = Bytes::new();
+        let leads = self.leads.as_slice();
+        let wanted = leads.first().map(|lead| *lead.key())..=leads.last().map(|lead| *lead.key());
+        for index in ByteRange::at(range.start, range.end - range.start).blocks() {
+            let block = next_block(&self.target, response, &mut rest, index).await?;
+            if wanted.contains(&Some(index)) {
+                fetched.push(block);
+            }
+            if !response.checked && until_written(index) == 1 {
+                land(&self.target, &mut self.leads, std::mem::take(fetched));
+            }
+        }
+        response.body.next().await.transpose()?;
+        Ok(())
     }
 }
 
@@ -249,50 +320,6 @@ async fn check_whole(store: &dyn ObjectStore, target: &Target) {
         return target.object.discard_blocks();
     }
     remote.unchecked.store(false, Ordering::Release);
-}
-
-async fn stream_run(
-    store: &dyn ObjectStore,
-    target: &Target,
-    held: &Semaphore,
-    range: Range<u64>,
-    leads: &mut std::vec::IntoIter<BlockLead>,
-) -> store::Result<()> {
-    let size = target.remote.version.size;
-    let whole = range == (0..size);
-    let part = target.remote.parts.number(&range, size).filter(|_| !whole);
-    let blocks = u32::try_from(leads.len()).unwrap_or(u32::MAX);
-    let _room = if whole || part.is_some() { held.acquire_many(blocks).await.ok() } else { None };
-    let if_match = Some(target.remote.version.etag.clone());
-    let mut response =
-        store.get(&target.key, GetRequest { range: (!whole).then_some(range), if_match, part }).await?;
-    // One PUT without a checksum has none on the whole either.
-    target.remote.unchecked.fetch_or(!response.checked && !whole, Ordering::AcqRel);
-    let mut fetched = Vec::new();
-    let received = receive(target, &mut response, leads, &mut fetched).await;
-    // A checksum stands at the end of its body: nobody sees a byte before that.
-    if received.is_ok() || !response.checked {
-        land(target, leads, fetched);
-    }
-    received
-}
-
-/// Takes a body block by block, and lands what needs no checksum as it comes.
-async fn receive(
-    target: &Target,
-    response: &mut store::GetResponse,
-    leads: &mut std::vec::IntoIter<BlockLead>,
-    fetched: &mut Vec<Bytes>,
-) -> store::Result<()> {
-    let mut rest = Bytes::new();
-    for index in leads.as_slice().iter().map(|lead| *lead.key()).collect::<Vec<_>>() {
-        fetched.push(next_block(target, response, &mut rest, index).await?);
-        if !response.checked && until_written(index) == 1 {
-            land(target, leads, std::mem::take(fetched));
-        }
-    }
-    response.body.next().await.transpose()?;
-    Ok(())
 }
 
 /// The bytes of the next block of a body, in memory of its own: blocks are held, and one that shared memory with what came

@@ -1,6 +1,7 @@
 //! The file system on the memory store, without a kernel.
 
 mod attributes;
+mod checked;
 mod durable;
 mod exchanges;
 mod faulty;

@@ -2,6 +2,7 @@
 //! and leaves its local store as it was in that moment.
 
 use crate::name::Key;
+use crate::read::PartLayout;
 use crate::store::*;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -34,6 +35,10 @@ pub(super) struct FaultyStore {
     down: AtomicBool,
     /// The next GET answers without a checksum and breaks off after so many bytes.
     breaks_off: Mutex<Option<usize>>,
+    /// Bytes of a part: of what is not a part there is no checksum.
+    parts: Mutex<Option<u64>>,
+    /// Answers to GET that came without a checksum.
+    unchecked: AtomicUsize,
     /// The cache directory, and where its copy goes when the process dies.
     cache: PathBuf,
     image: PathBuf,
@@ -49,6 +54,8 @@ impl FaultyStore {
             count: AtomicUsize::new(0),
             down: AtomicBool::new(false),
             breaks_off: Mutex::default(),
+            parts: Mutex::default(),
+            unchecked: AtomicUsize::new(0),
             cache,
             image,
         })
@@ -66,6 +73,14 @@ impl FaultyStore {
 
     pub(super) fn break_off_after(&self, bytes: usize) {
         *self.breaks_off.lock() = Some(bytes);
+    }
+
+    pub(super) fn has_parts_of(&self, bytes: u64) {
+        *self.parts.lock() = Some(bytes);
+    }
+
+    pub(super) fn unchecked(&self) -> usize {
+        self.unchecked.load(Ordering::SeqCst)
     }
 
     /// Whether the planned request has come.
@@ -141,7 +156,18 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn get(&self, key: &Key, request: GetRequest) -> Result<GetResponse> {
+        let (parts, asked) = (*self.parts.lock(), request.clone());
         let mut response = self.pass(Op::Get, self.inner.get(key, request)).await?;
+        if let Some(bytes) = parts {
+            let (part, size) = (asked.part, response.info.version.size);
+            let range = asked.range.unwrap_or(0..size);
+            if part.is_some() && part != PartLayout::number(bytes, &range, size) {
+                let elsewhere = "the part lies elsewhere";
+                return Err(Error::new(ErrorKind::Unsupported, Op::Get, Some(key), elsewhere));
+            }
+            response.checked = part.is_some();
+        }
+        self.unchecked.fetch_add(usize::from(!response.checked), Ordering::SeqCst);
         let breaks_off = self.breaks_off.lock().take();
         if let Some(after) = breaks_off {
             let body: Vec<Bytes> = response.body.try_collect().await?;
