@@ -39,7 +39,8 @@ test-posix: tools ## Run the POSIX suites in full, some hours; writes tests/posi
 	$(CARGO) test --locked --package tarn-tests --test posix -- --test-threads 1
 
 test-survive: export TARN_FULL = 1
-test-survive: tools ## Kill workers under real programs for two hours; writes tests/survive/RESULTS.md
+test-survive: tools ## Kill workers under real programs for an hour; writes tests/survive/RESULTS.md
+	@tests/tools.sh survive
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --locked --package tarn-tests --test survive -- --test-threads 1
 

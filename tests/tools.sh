@@ -5,6 +5,7 @@
 #   tests/tools.sh demo     what `make demo` needs
 #   tests/tools.sh test     what `make test` needs
 #   tests/tools.sh posix    what `make test-posix` needs besides
+#   tests/tools.sh survive  what `make test-survive` needs besides
 #   tests/tools.sh k8s      what `make test-k8s` needs besides: a Kubernetes, some 20 minutes of building
 #   tests/tools.sh lint     what .ci/run needs besides
 set -euo pipefail
@@ -158,11 +159,12 @@ posix)
     # Debian's package starts a server of its own, on the loopback interface.
     debian pg_ctlcluster=postgresql
     ;;
+survive) debian systemd-nspawn=systemd-container ;;
 k8s) kubernetes ;;
 lint)
     rust
     cargo_tool cargo-deny "$cargo_deny_version"
     ;;
-*) die "unknown group '$1': demo, test, posix, k8s or lint" ;;
+*) die "unknown group '$1': demo, test, posix, survive, k8s or lint" ;;
 esac
 say "${1:-test}: everything is there"

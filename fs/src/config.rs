@@ -181,6 +181,8 @@ pub struct ProcessSettings {
     pub log_json: bool,
     /// Where metrics can be fetched.
     pub metrics: Option<Listen>,
+    /// The collector that traces go to: an http URL.
+    pub traces: Option<String>,
 }
 
 /// Who runs the command; what defaults depend on.
@@ -341,6 +343,7 @@ fn process(reader: &Reader<'_>) -> Result<ProcessSettings, Error> {
         log_level: reader.word("log-level", table::LOG_LEVELS)?.unwrap_or("info").to_owned(),
         log_json: reader.word("log-format", table::LOG_FORMATS)? == Some("json"),
         metrics: reader.listen("metrics")?,
+        traces: reader.collector("traces")?,
     })
 }
 

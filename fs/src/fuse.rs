@@ -6,6 +6,7 @@
 //! What it does not do: locks are left to the kernel (local to the node), permissions to `default_permissions`.
 
 mod answer;
+mod buffer;
 mod decode;
 mod gate;
 mod ops;

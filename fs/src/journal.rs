@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::meta;
 use crate::name::Key;
 use crate::process::ProcessId;
-use crate::store::{ETag, Headers, Version};
+use crate::store::{ETag, Headers, ObjectInfo, Version};
 use crate::write::{Extents, Progress};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -62,7 +62,8 @@ pub struct Record {
     /// The file's modification time when the record was written, in nanoseconds since 1970.
     pub modified: Option<i64>,
     /// The object that goes once this one is there: the file was renamed.
-    pub moved_from: Option<Origin>,
+    #[serde(default)]
+    pub moved_from: Vec<Origin>,
     /// A multipart upload that was begun.
     pub upload: Option<Progress>,
     /// The `file-ctime` of commits that may have arrived unheard; no two commits have the same.
@@ -138,13 +139,25 @@ pub struct Sum {
     pub crc64nvme: u64,
 }
 
-/// An object by its name and version.
+/// The object of a file before it was renamed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// Its key.
     pub key: Key,
-    /// Its tag.
-    pub etag: ETag,
+    /// Its tag; `None` if no answer has told one.
+    pub etag: Option<ETag>,
+    /// [`Record::attempts`] under that key.
+    #[serde(default)]
+    pub attempts: Vec<String>,
+}
+
+impl Origin {
+    /// Whether the object there is the file's own.
+    pub fn is(&self, found: &ObjectInfo) -> bool {
+        let time = meta::commit_time(&found.headers);
+        self.etag.as_ref() == Some(&found.version.etag)
+            || time.is_some_and(|time| self.attempts.iter().any(|attempt| attempt == time))
+    }
 }
 
 /// A rename of what is in the bucket: copies, then deletes.
@@ -210,7 +223,7 @@ impl Record {
             layer: None,
             sum: None,
             modified: None,
-            moved_from: None,
+            moved_from: Vec::new(),
             upload: None,
             attempts: Vec::new(),
             owner: None,
@@ -227,6 +240,29 @@ impl Record {
             }
             self.attempts.push(ctime.to_owned());
         }
+    }
+
+    /// Notes a rename. Under the old key the bucket has the version `etag`, or what an upload has left there whose answer
+    /// was lost.
+    pub fn moves(&mut self, old: Key, etag: Option<ETag>, new: Key) {
+        // Sent again after a kill it has been noted before: the attempts are those under the new key.
+        let again = self.key == new;
+        let mut attempts = if again { Vec::new() } else { std::mem::take(&mut self.attempts) };
+        if let Some(known) = self.take_origin(&old) {
+            attempts.extend(known.attempts);
+        }
+        if etag.is_some() || !attempts.is_empty() {
+            self.moved_from.push(Origin { key: old, etag, attempts });
+        }
+        // What is there now is replaced, and is no more to be deleted.
+        let back = self.take_origin(&new);
+        self.attempts.extend(back.into_iter().flat_map(|back| back.attempts));
+        self.key = new;
+    }
+
+    fn take_origin(&mut self, key: &Key) -> Option<Origin> {
+        let at = self.moved_from.iter().position(|origin| origin.key == *key)?;
+        Some(self.moved_from.remove(at))
     }
 }
 

@@ -94,7 +94,7 @@ impl Keeper {
     fn start(config: &Config, dir: &Path, role: Role, ready: &Ready) -> Result<Self, Failure> {
         let point = free_point(dir, config)?;
         let target = log_target(role, &point.dir);
-        telemetry::start(&target, &config.process.log_level, config.process.log_json)?;
+        telemetry::start(&target, &config.process.log_level, config.process.log_json, None)?;
         if let Some(warning) = &point.warning {
             ready.warn(warning);
         }

@@ -3,6 +3,9 @@
 //! Levels: error = data or the mount at risk, warn = someone must look, info = life cycle, debug = requests.
 //! Lines of tarn follow the chosen level, those of libraries start at warn.
 
+pub mod traces;
+
+use opentelemetry_sdk::trace::SdkTracerProvider;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -85,8 +88,13 @@ fn filter(level: &str) -> EnvFilter {
     EnvFilter::new(format!("warn,tarn={level},tarn_fs={level},tarn_cache={level}"))
 }
 
-/// Starts logging, once per process.
-pub fn start(target: &Target, level: &str, json: bool) -> io::Result<LevelSwitch> {
+/// Starts logging, and sending traces where there is somebody to send them to, once per process.
+pub fn start(
+    target: &Target,
+    level: &str,
+    json: bool,
+    traces: Option<&SdkTracerProvider>,
+) -> io::Result<LevelSwitch> {
     let sink = Arc::new(Sink::open(target)?);
     let (filter, handle) = reload::Layer::new(filter(level));
     let lines = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(Lines(sink));
@@ -96,7 +104,8 @@ pub fn start(target: &Target, level: &str, json: bool) -> io::Result<LevelSwitch
         (false, Target::Journal) => lines.without_time().with_level(false).boxed(),
         (false, Target::Stderr | Target::File(_)) => lines.boxed(),
     };
-    let started = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    let lines = tracing_subscriber::registry().with(lines.with_filter(filter));
+    let started = lines.with(traces.map(traces::layer)).try_init();
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a part of tarn has failed")));
     started.map_err(io::Error::other)?;
     let set = move |level: &str| handle.reload(self::filter(level)).map_err(io::Error::other);

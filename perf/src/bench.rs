@@ -90,8 +90,17 @@ impl Bench {
         self.mount_with_cache(self.plan.large * 4)
     }
 
+    /// The same, whose worker keeps no session log.
+    pub fn mount_without_log(&self) -> Result<Mounted> {
+        self.mount_by(self.plan.large * 4, |plan| plan.with_env("TARN_NO_SESSION_LOG", "1"))
+    }
+
     /// A new mount with an empty cache of so many bytes.
     pub fn mount_with_cache(&self, room: u64) -> Result<Mounted> {
+        self.mount_by(room, |plan| plan)
+    }
+
+    fn mount_by(&self, room: u64, change: impl FnOnce(MountPlan) -> MountPlan) -> Result<Mounted> {
         let number = self.mounts.fetch_add(1, Ordering::Relaxed);
         let home = self.home.path().join(format!("mount-{number}"));
         let (root, cache) = (home.join("root"), home.join("cache"));
@@ -101,7 +110,7 @@ impl Bench {
         let mut plan = MountPlan::new(&self.server, BUCKET, &root, &cache).with(&["--cache-size", &size]);
         plan.cache_floor = "1%";
         plan.limit = MOUNT_LIMIT;
-        let mount = plan.mount()?;
+        let mount = change(plan).mount()?;
         Ok(Mounted { mount, home })
     }
 

@@ -1,6 +1,7 @@
 //! What is measured. Each workload takes the site and gives its figures.
 
 pub mod cold;
+pub mod log;
 pub mod memory;
 pub mod small;
 pub mod upload;
@@ -19,6 +20,7 @@ pub const ALL: &[Workload] = &[
     ("new files", upload::run),
     ("cold reads", cold::run),
     ("small files", small::run),
+    ("session log", log::run),
     ("memory", memory::run),
 ];
 

@@ -1,5 +1,6 @@
 //! Handles and mappings: duplicates, children, threads, shared memory.
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -25,7 +26,20 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     fsync_before_close_and_more_writes_after_it,
     a_hundred_handles_on_one_file,
     a_running_program_is_not_opened_for_writing,
+    a_file_is_no_terminal_and_always_ready,
 );
+
+/// SEMANTICS: "Every file is ready at once for select and poll, and `ioctl(2)` answers ENOTTY."
+fn a_file_is_no_terminal_and_always_ready(subject: &Subject<'_>) {
+    fs::write(subject.path("f"), b"text").unwrap();
+    let file = File::open(subject.path("f")).unwrap();
+    for _ in 0..2 {
+        assert_eq!(rustix::termios::tcgetattr(&file).unwrap_err(), rustix::io::Errno::NOTTY);
+        let mut polled = [PollFd::new(&file, PollFlags::IN | PollFlags::OUT)];
+        assert_eq!(poll(&mut polled, Some(&Timespec::default())).unwrap(), 1);
+        assert!(polled[0].revents().contains(PollFlags::IN));
+    }
+}
 
 fn a_duplicate_handle_writes_on_after_the_first_is_closed(subject: &Subject<'_>) {
     let mut first = File::create(subject.path("f")).unwrap();

@@ -21,6 +21,7 @@ mod rename;
 mod size;
 mod sync;
 mod times;
+mod traces;
 mod user;
 mod verify;
 mod write;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
             sync::TARN,
             times::ALL,
             times::TARN,
+            traces::TARN,
             user::ALL,
             verify::ALL,
             write::ALL,

@@ -7,8 +7,10 @@
 //! - [`suite`] runs behaviours on every kind of [`subject`]: a plain local directory as the control, a mount with
 //!   passthrough, and a mount without it. What holds on the local directory must hold on the mounts.
 //! - [`server`] is a MinIO of this test run; [`foreign`] is a second, unrelated client of it (boto3).
+//! - [`collector`] collects traces.
 //! - [`csi`] runs the `tarn-csi` binary.
 //! - [`manager`] is a service manager that keeps descriptors, as systemd does.
+//! - [`systemd`] is a real one, booted in a container.
 //! - [`mount`] runs the `tarn` binary; [`tree`] compares what a mount shows with what the bucket holds.
 //! - [`stuck`] finds who hangs in FUSE.
 //! - [`semantics`] reads SEMANTICS.md, and the quotes of it in the sources of tests.
@@ -16,6 +18,7 @@
 //!
 //! Outside of [`contract`] it uses tarn only through its command line, its protocols and the kernel, never as a library.
 
+pub mod collector;
 pub mod contract;
 pub mod csi;
 pub mod data;
@@ -36,5 +39,6 @@ pub mod server;
 pub mod stuck;
 pub mod subject;
 pub mod suite;
+pub mod systemd;
 pub mod tree;
 pub mod wait;

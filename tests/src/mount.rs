@@ -5,7 +5,7 @@
 
 use crate::server::{ACCESS_KEY, SECRET_KEY, Server};
 use crate::{paths, run, wait};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -213,9 +213,11 @@ impl Mount {
 
     /// Waits for the end of the process.
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        wait::exit(&mut self.child, CHANGE_LIMIT)?.with_context(|| {
+        let status = wait::exit(&mut self.child, CHANGE_LIMIT)?.with_context(|| {
             format!("tarn does not end within {CHANGE_LIMIT:?}:\n{}", run::tail(&self.log()))
-        })
+        })?;
+        ensure!(!self.log().contains("[Not Implemented]"), "a request is not known: {}", self.log());
+        Ok(status)
     }
 
     /// Unmounts with the system's command and waits for a clean end.

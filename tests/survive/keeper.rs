@@ -1,9 +1,10 @@
 //! The keeper itself is killed: what is true then, and what to do, is said.
 
+use crate::results;
 use anyhow::ensure;
 use rustix::process::{PidfdFlags, Signal, pidfd_open};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::time::Duration;
 use tarn_tests::manager::Manager;
@@ -95,20 +96,21 @@ os.remove(f"{root}/log")
 "#;
 
 /// The running work; dropped, it ends.
-struct Load {
+pub(crate) struct Load {
     child: Child,
     outside: PathBuf,
 }
 
 impl Load {
-    fn start(subject: &Subject<'_>) -> Self {
-        let outside = subject.scratch().join("load");
+    /// Starts the work in `root`; how far it is stands in `outside`.
+    pub(crate) fn start(root: &Path, outside: &Path) -> Self {
+        let outside = outside.to_owned();
         fs::create_dir_all(&outside).unwrap();
         for left in ["rounds", "done"].map(|name| outside.join(name)).iter().filter(|left| left.exists()) {
             fs::remove_file(left).unwrap();
         }
         let mut command = run::command(paths::tool("venv/bin/python").unwrap());
-        command.args(["-c", WORK]).arg(subject.root()).arg(&outside);
+        command.args(["-c", WORK]).arg(root).arg(&outside);
         Self { child: command.spawn().unwrap(), outside }
     }
 
@@ -117,7 +119,19 @@ impl Load {
         fs::metadata(self.outside.join("rounds")).map_or(0, |rounds| rounds.len())
     }
 
-    fn end(mut self) {
+    /// Waits for another round.
+    pub(crate) fn goes_on(&mut self) {
+        let before = self.rounds();
+        let goes_on = || {
+            let ended = self.child.try_wait()?;
+            ensure!(ended.is_none(), "a call has failed: {ended:?}");
+            Ok((self.rounds() > before).then_some(()))
+        };
+        eventually(CHANGE_LIMIT, "the load goes on", goes_on).unwrap();
+    }
+
+    /// Ends it, which must be a success.
+    pub(crate) fn end(mut self) {
         fs::write(self.outside.join("done"), b"").unwrap();
         let ended = wait::exit(&mut self.child, CHANGE_LIMIT).unwrap();
         assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
@@ -132,24 +146,20 @@ impl Drop for Load {
 }
 
 /// Runs the subject's mount as a service under load, and ends and starts it again and again.
-fn served(subject: &Subject<'_>, end: impl Fn(Mount)) {
+fn served(subject: &Subject<'_>, what: &str, end: impl Fn(Mount)) {
     subject.take_mount().unmount().unwrap();
     let mut manager = Manager::new(&subject.scratch()).unwrap();
     let mut mount = manager.start(subject.plan()).unwrap();
     assert_eq!(manager.stored(), ["tarn-device", "tarn-log"]);
-    let mut load = Load::start(subject);
-    for _ in 0..if paths::full() { 100 } else { 3 } {
-        let before = load.rounds();
-        let goes_on = || {
-            let ended = load.child.try_wait()?;
-            ensure!(ended.is_none(), "a call has failed: {ended:?}");
-            Ok((load.rounds() > before).then_some(()))
-        };
-        eventually(CHANGE_LIMIT, "the load goes on", goes_on).unwrap();
+    let mut load = Load::start(subject.root(), &subject.scratch().join("load"));
+    let rounds = if paths::full() { 100 } else { 3 };
+    for _ in 0..rounds {
+        load.goes_on();
         end(mount);
         mount = manager.start(subject.plan()).unwrap();
     }
     load.end();
+    results::count(&format!("{what} of a service, {}", subject.mode().name()), rounds);
     let log = mount.log();
     assert!(!log.contains("ERROR tarn_fs::vfs") && !log.contains("panicked"), "{log}");
     subject.give_mount(mount);
@@ -160,9 +170,9 @@ fn served(subject: &Subject<'_>, end: impl Fn(Mount)) {
 /// SEMANTICS: "As a service of systemd, so may the process that keeps the mount, and `systemctl restart` is not
 /// noticed either."
 fn a_service_survives_kills_of_keeper_and_worker(subject: &Subject<'_>) {
-    served(subject, |mount| mount.kill_and_leave().unwrap());
+    served(subject, "kills of keeper and worker", |mount| mount.kill_and_leave().unwrap());
     // The worker that a killed keeper leaves is ended by the next one.
-    served(subject, |mut mount| {
+    served(subject, "kills of the keeper", |mut mount| {
         mount.signal(Signal::KILL).unwrap();
         mount.wait().unwrap();
         mount.leave();
@@ -172,7 +182,7 @@ fn a_service_survives_kills_of_keeper_and_worker(subject: &Subject<'_>) {
 /// SEMANTICS: "As a service of systemd, so may the process that keeps the mount, and `systemctl restart` is not
 /// noticed either."
 fn a_restarted_service_keeps_its_mount(subject: &Subject<'_>) {
-    served(subject, |mount| {
+    served(subject, "restarts", |mount| {
         mount.signal(Signal::USR1).unwrap();
         mount.wait_and_leave().unwrap();
     });

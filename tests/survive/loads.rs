@@ -1,79 +1,160 @@
-//! Programs that check what they read, while the worker is killed.
+//! Programs that check what they read, while the worker is killed: each alone, and all of them at once.
 
 use crate::killer::while_killing;
 use crate::results;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
 use tarn_tests::{behaviours, paths, run};
 
-pub(crate) const ALL: &[Behaviour] =
-    behaviours!(On::Tarn, fio_verifies, fsx_agrees, tar_unpacks_and_compares, sqlite_is_sound, git_is_sound);
+pub(crate) const ALL: &[Behaviour] = behaviours!(
+    On::Tarn,
+    fio_verifies,
+    fsx_agrees,
+    tar_unpacks_and_compares,
+    sqlite_is_sound,
+    git_is_sound,
+    all_at_once_in_both_commit_modes,
+);
 
-/// Repeats `round` until kills enough have fallen into it.
-fn under_kills(subject: &Subject<'_>, name: &str, mut round: impl FnMut(u32)) {
-    let time = Duration::from_secs(if paths::full() { 600 } else { 8 });
-    let tally = while_killing(subject, || {
-        let (end, mut count) = (Instant::now() + time, 0);
-        while Instant::now() < end {
-            round(count);
-            count += 1;
-        }
-    });
-    assert!(tally.stalls.len() >= 8, "{tally:?}");
-    subject.remount().unwrap();
-    subject.sweep().unwrap();
-    results::note(format!("{name}, {}", subject.mode().name()), tally);
+/// Rounds of a program, each of which checks what it has done.
+struct Load {
+    name: &'static str,
+    prepare: fn(&Place),
+    round: fn(&Place, u32),
+}
+
+/// Where a program works: a folder of the mount, and one beside it.
+struct Place {
+    inside: PathBuf,
+    outside: PathBuf,
+}
+
+impl Place {
+    fn new(subject: &Subject<'_>, name: &str) -> Self {
+        let (inside, outside) = (subject.path(name), subject.scratch().join(name));
+        fs::create_dir(&inside).unwrap();
+        fs::create_dir_all(&outside).unwrap();
+        Self { inside, outside }
+    }
+
+    /// Runs a script inside; `$0` is the folder outside.
+    fn shell(&self, script: &str) -> String {
+        let mut command = run::command("bash");
+        command.args(["-euo", "pipefail", "-c", script]).arg(&self.outside).current_dir(&self.inside);
+        must(&mut command)
+    }
 }
 
 fn must(command: &mut Command) -> String {
     run::must(command, Duration::from_secs(120)).unwrap_or_else(|error| panic!("{error:#}"))
 }
 
-fn shell(subject: &Subject<'_>, script: &str) -> String {
-    let mut command = run::command("bash");
-    command.args(["-euo", "pipefail", "-c", script]).arg(subject.scratch()).current_dir(subject.root());
-    must(&mut command)
+/// Keeps programs going, all at once, while the worker is killed.
+fn under_kills(subject: &Subject<'_>, name: &str, loads: &[Load], time: Duration) {
+    let place = |load: &Load| Place::new(subject, &format!("{}-{name}", load.name));
+    let places: Vec<Place> = loads.iter().map(place).collect();
+    for (load, place) in loads.iter().zip(&places) {
+        (load.prepare)(place);
+    }
+    let tally = while_killing(subject, || {
+        let end = Instant::now() + time;
+        std::thread::scope(|scope| {
+            for (load, place) in loads.iter().zip(&places) {
+                scope.spawn(move || {
+                    let mut rounds = (0..).take_while(|_| Instant::now() < end);
+                    rounds.by_ref().for_each(|round| (load.round)(place, round));
+                });
+            }
+        });
+    });
+    assert!(tally.stalls.len() >= 8, "{tally:?}");
+    let who: Vec<&str> = loads.iter().map(|load| load.name).collect();
+    results::note(format!("{}, {name}, {}", who.join(" + "), subject.mode().name()), time, tally);
+}
+
+fn alone(subject: &Subject<'_>, load: Load) {
+    let time = Duration::from_secs(if paths::full() { 30 } else { 8 });
+    under_kills(subject, "alone", &[load], time);
+    subject.remount().unwrap();
+    subject.sweep().unwrap();
 }
 
 /// SEMANTICS: "It may be killed at any moment (Linux 6.9 or later): no system call fails; open files, locks
 /// and positions in directories stay."
-fn fio_verifies(subject: &Subject<'_>) {
-    under_kills(subject, "fio --verify", |_| {
-        let mut command = run::command("fio");
-        command.arg(format!("--directory={}", subject.root().display()));
-        must(command.arg(paths::root().join("tests/fio/survive.fio")).current_dir(subject.scratch()));
-    });
+fn all_at_once_in_both_commit_modes(subject: &Subject<'_>) {
+    let time = Duration::from_secs(if paths::full() { 600 } else { 8 });
+    for commit in ["close", "async"] {
+        subject.take_mount().unmount().unwrap();
+        subject.give_mount(subject.plan().clone().with(&["--commit", commit]).mount().unwrap());
+        under_kills(subject, commit, &[FIO, FSX, TAR, SQLITE, GIT], time);
+        subject.remount().unwrap();
+        subject.sweep().unwrap();
+    }
 }
+
+fn fio_verifies(subject: &Subject<'_>) {
+    alone(subject, FIO);
+}
+
+const FIO: Load = Load {
+    name: "fio",
+    prepare: |_| (),
+    round: |place, _| {
+        let mut command = run::command("fio");
+        command.arg(format!("--directory={}", place.inside.display()));
+        must(command.arg(paths::root().join("tests/fio/survive.fio")).current_dir(&place.outside));
+    },
+};
 
 fn fsx_agrees(subject: &Subject<'_>) {
-    let fsx = paths::tool("bin/fsx").unwrap();
-    under_kills(subject, "fsx", |round| {
-        let mut command = run::command(&fsx);
-        command.args(["-N", "400", "-S", &(round + 1).to_string(), "-f"]);
-        command.arg(paths::root().join("tests/posix/fsx.toml")).arg("-P").arg(subject.scratch());
-        must(command.arg(subject.path("fsx")).current_dir(subject.scratch()));
-    });
+    alone(subject, FSX);
 }
+
+const FSX: Load = Load {
+    name: "fsx",
+    prepare: |_| (),
+    round: |place, round| {
+        let mut command = run::command(paths::tool("bin/fsx").unwrap());
+        command.args(["-N", "400", "-S", &(round + 1).to_string(), "-f"]);
+        command.arg(paths::root().join("tests/posix/fsx.toml")).arg("-P").arg(&place.outside);
+        must(command.arg(place.inside.join("fsx")).current_dir(&place.outside));
+    },
+};
 
 fn tar_unpacks_and_compares(subject: &Subject<'_>) {
-    let make = "cd \"$0\"; mkdir -p tree; cd tree
-        for i in $(seq 1 60); do mkdir -p d$((i % 7)); head -c $((i * 997)) /dev/urandom > d$((i % 7))/f$i; done
-        ln -s d1/f1 link; cd ..; tar cf tree.tar tree";
-    shell(subject, make);
-    under_kills(subject, "tar", |round| {
-        let script = format!(
-            "mkdir r{round}; cd r{round}; tar xf \"$0/tree.tar\"; diff -r --no-dereference tree \"$0/tree\"
-             tar df \"$0/tree.tar\"; mv tree moved; diff -r --no-dereference moved \"$0/tree\"; cd ..; rm -rf r{round}"
-        );
-        shell(subject, &script);
-    });
+    alone(subject, TAR);
 }
 
+const TAR: Load = Load {
+    name: "tar",
+    prepare: |place| {
+        let make = "cd \"$0\"; mkdir -p tree; cd tree
+            for i in $(seq 1 60); do mkdir -p d$((i % 7)); head -c $((i * 997)) /dev/urandom > d$((i % 7))/f$i; done
+            ln -sf d1/f1 link; cd ..; tar cf tree.tar tree";
+        place.shell(make);
+    },
+    round: |place, round| {
+        place.shell(&format!(
+            "mkdir r{round}; cd r{round}; tar xf \"$0/tree.tar\"; diff -r --no-dereference tree \"$0/tree\"
+             tar df \"$0/tree.tar\"; mv tree moved; diff -r --no-dereference moved \"$0/tree\"; cd ..; rm -rf r{round}"
+        ));
+    },
+};
+
 fn sqlite_is_sound(subject: &Subject<'_>) {
-    shell(subject, "sqlite3 data.db 'CREATE TABLE t(id INTEGER PRIMARY KEY, round INTEGER, text TEXT);'");
-    under_kills(subject, "SQLite", |round| {
+    alone(subject, SQLITE);
+}
+
+const SQLITE: Load = Load {
+    name: "SQLite",
+    prepare: |place| {
+        place.shell("sqlite3 data.db 'CREATE TABLE t(id INTEGER PRIMARY KEY, round INTEGER, text TEXT);'");
+    },
+    round: |place, round| {
         let script = format!(
             "sqlite3 -bail data.db \"
                  BEGIN;
@@ -84,19 +165,26 @@ fn sqlite_is_sound(subject: &Subject<'_>) {
                  PRAGMA integrity_check;
                  SELECT count(*) FROM t WHERE round = {round};\""
         );
-        assert_eq!(shell(subject, &script), "ok\n200\n");
-    });
-}
+        assert_eq!(place.shell(&script), "ok\n200\n");
+    },
+};
 
 fn git_is_sound(subject: &Subject<'_>) {
-    let git = "git -c user.name=t -c user.email=t@t -c gc.auto=0";
-    shell(subject, "git init -q -b main repo");
-    under_kills(subject, "git", |round| {
+    alone(subject, GIT);
+}
+
+const GIT: Load = Load {
+    name: "git",
+    prepare: |place| {
+        place.shell("git init -q -b main repo");
+    },
+    round: |place, round| {
+        let git = "git -c user.name=t -c user.email=t@t -c gc.auto=0";
         let script = format!(
             "cd repo; for i in 1 2 3 4 5; do echo \"{round} $i\" > f$i; done; {git} add .
              {git} commit -q -m 'round {round}'; git status --short; git fsck --strict 2>&1
              git log --oneline | wc -l"
         );
-        assert_eq!(shell(subject, &script).trim(), (round + 1).to_string());
-    });
-}
+        assert_eq!(place.shell(&script).trim(), (round + 1).to_string());
+    },
+};

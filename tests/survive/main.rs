@@ -14,6 +14,7 @@ mod open;
 mod points;
 mod results;
 mod storm;
+mod systemd;
 mod upgrade;
 
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     let limit = Duration::from_secs(if paths::full() { 1800 } else { 240 });
     let code = suite::run(
         limit,
-        &[open::ALL, points::ALL, keeper::ALL, upgrade::ALL, old::ALL, storm::ALL, loads::ALL],
+        &[open::ALL, points::ALL, keeper::ALL, upgrade::ALL, old::ALL, storm::ALL, systemd::ALL, loads::ALL],
     );
     results::write();
     code

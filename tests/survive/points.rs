@@ -3,8 +3,9 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{FileExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tarn_tests::behaviours;
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
@@ -25,6 +26,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     a_change_of_mode_is_done_once,
     attributes_are_changed_once,
     a_write_and_a_close_are_done_once,
+    what_is_written_while_a_commit_is_forgotten_is_no_conflict,
     what_is_refused_stays_refused,
 );
 
@@ -196,6 +198,31 @@ fn a_write_and_a_close_are_done_once(subject: &Subject<'_>) {
             fs::remove_dir_all(dir).unwrap();
         });
     }
+}
+
+/// The bucket has the bytes of a moment ago, and the log does not know it.
+fn what_is_written_while_a_commit_is_forgotten_is_no_conflict(subject: &Subject<'_>) {
+    at(subject, "flush", |dir| {
+        let file = File::create(dir.join("f")).unwrap();
+        file.write_all_at(&0_u64.to_le_bytes(), 0).unwrap();
+        let closed = AtomicBool::new(false);
+        let last = std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                (1_u64..).find(|round| {
+                    file.write_all_at(&round.to_le_bytes(), 0).unwrap();
+                    closed.load(Ordering::Relaxed)
+                })
+            });
+            let close = nix::unistd::close(file.try_clone().unwrap());
+            closed.store(true, Ordering::Relaxed);
+            close.unwrap();
+            writer.join().unwrap().unwrap()
+        });
+        file.sync_all().unwrap();
+        drop(file);
+        assert_eq!(fs::read(dir.join("f")).unwrap(), last.to_le_bytes());
+        assert_eq!(fs::read_dir(dir).unwrap().count(), 1, "no conflict");
+    });
 }
 
 fn what_is_refused_stays_refused(subject: &Subject<'_>) {

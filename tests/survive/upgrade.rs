@@ -1,5 +1,6 @@
 //! `tarn upgrade`: another binary takes over, or the old one goes on.
 
+use crate::results;
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
@@ -32,6 +33,11 @@ fn worker(subject: &Subject<'_>) -> i32 {
 
 fn upgrades_are_not_noticed(subject: &Subject<'_>) {
     under_load(subject);
+    results::count(&format!("upgrades, {}", subject.mode().name()), rounds());
+}
+
+fn rounds() -> usize {
+    if paths::full() { 100 } else { 3 }
 }
 
 /// Upgrades between two binaries while files are made, written, read and removed.
@@ -41,10 +47,9 @@ pub(crate) fn under_load(subject: &Subject<'_>) {
         fs::copy(paths::tarn().unwrap(), binary).unwrap();
     }
     let file = File::options().read(true).write(true).create_new(true).open(subject.path("f")).unwrap();
-    let rounds = if paths::full() { 100 } else { 3 };
     std::thread::scope(|scope| {
         let upgrades = scope.spawn(|| {
-            for binary in binaries.iter().cycle().take(rounds) {
+            for binary in binaries.iter().cycle().take(rounds()) {
                 let before = worker(subject);
                 let outcome = upgrade(subject, binary);
                 assert!(outcome.status.success(), "{}{}", outcome.stdout, outcome.stderr);

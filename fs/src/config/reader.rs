@@ -56,6 +56,13 @@ impl<'a> Reader<'a> {
         })
     }
 
+    pub(super) fn collector(&self, name: &str) -> Result<Option<String>, Error> {
+        self.parse(name, |text| match text.strip_prefix("http://") {
+            Some(host) if !host.is_empty() && !host.contains(['@', '?', '#', ' ']) => Ok(text.to_owned()),
+            Some(_) | None => Err("an http URL of a collector nearby, such as http://127.0.0.1:4317"),
+        })
+    }
+
     pub(super) fn path(&self, name: &str) -> Result<Option<PathBuf>, Error> {
         // The serving process leaves the directory it was started in.
         self.parse(name, |text| std::path::absolute(text).map_err(|_| "a path"))

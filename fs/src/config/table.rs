@@ -356,6 +356,14 @@ pub const OPTIONS: &[Spec] = &[
         "ADDRESS",
         "Serve metrics for Prometheus on a loopback ADDRESS:PORT or unix:/PATH [default: none]",
     ),
+    option(
+        Process,
+        "traces",
+        Kind::Text,
+        "URL",
+        "Send traces by OTLP over gRPC to the collector at this http:// URL [default: none]",
+    )
+    .env("TARN_TRACES"),
 ];
 
 /// Finds an option; `_` and `-` are equal.

@@ -46,7 +46,13 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.files, expected);
     assert_eq!(
         config.process,
-        ProcessSettings { foreground: false, log_level: "info".into(), log_json: false, metrics: None }
+        ProcessSettings {
+            foreground: false,
+            log_level: "info".into(),
+            log_json: false,
+            metrics: None,
+            traces: None
+        }
     );
 }
 

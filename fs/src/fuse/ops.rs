@@ -15,10 +15,10 @@ use crate::inode::Ino;
 use crate::session_log::Record;
 use crate::vfs::{Call, Entry, SetAttr};
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, FileHandle, Filesystem, Generation, INodeNo, InitFlags, KernelConfig,
-    LockOwner, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags,
+    IoctlFlags, KernelConfig, LockOwner, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr,
+    ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl,
+    ReplyLseek, ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use std::ffi::OsStr;
 use std::future::Future;
@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 /// Bytes of the largest request: the kernel's limit is `fs.fuse.max_pages_limit`, 256 pages.
-const REQUEST_MAX: u32 = 1 << 20;
+pub(super) const REQUEST_MAX: u32 = 1 << 20;
 /// Requests the kernel keeps under way for read-ahead.
 const BACKGROUND: u16 = 64;
 
@@ -245,15 +245,15 @@ impl Filesystem for Adapter {
 
     fn link(
         &self,
-        _request: &Request,
+        request: &Request,
         _ino: INodeNo,
         _new_parent: INodeNo,
         _new_name: &OsStr,
         reply: ReplyEntry,
     ) {
-        let _pass = self.gate.enter("link");
         // A key has one name. Programs that know EPERM from other file systems copy or rename instead.
-        reply.error(errno("link", &Error::NotPermitted("an object has one name")));
+        let refused = errno("link", &Error::NotPermitted("an object has one name"));
+        self.run_now(call(request, "link"), || Ok(()), |_| reply.error(refused));
     }
 
     fn rename(
@@ -422,6 +422,35 @@ impl Filesystem for Adapter {
         reply: ReplyLseek,
     ) {
         files::lseek(self, call(request, "lseek"), fh, offset, whence, reply);
+    }
+
+    /// No file here is a device. Python asks at every open whether it is a terminal.
+    fn ioctl(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _command: u32,
+        _input: &[u8],
+        _output_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        self.run_now(call(request, "ioctl"), || Ok(()), |_| reply.error(Errno::ENOTTY));
+    }
+
+    /// Files are always ready. The kernel takes this answer for all files and asks no more.
+    fn poll(
+        &self,
+        request: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _notifier: PollNotifier,
+        _events: PollEvents,
+        _flags: PollFlags,
+        reply: ReplyPoll,
+    ) {
+        self.run_now(call(request, "poll"), || Ok(()), |_| reply.error(Errno::ENOSYS));
     }
 
     fn copy_file_range(

@@ -44,7 +44,7 @@ impl Keeper {
             return Ok(None);
         }
         let target = log_target(role, &mounted.entry.dir);
-        telemetry::start(&target, &config.process.log_level, config.process.log_json)?;
+        telemetry::start(&target, &config.process.log_level, config.process.log_json, None)?;
         harden()?;
         let (registry, signals) = (registry()?, Signals::listen()?);
         let record = registry.create(&record(config, mounted.entry.dir.clone(), &target))?;

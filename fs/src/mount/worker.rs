@@ -11,7 +11,7 @@ use crate::keeper::channel::{Channel, Order, Report, Restarts};
 use crate::mount::background::Role;
 use crate::process::ProcessId;
 use crate::session_log::{FORMAT, SessionLog};
-use crate::telemetry;
+use crate::telemetry::{self, traces};
 use rustix::fs::FlockOperation;
 use std::ffi::OsString;
 use std::future::Future;
@@ -86,7 +86,14 @@ where
         .map_err(|errno| Failure::text(format!("another worker has the session log: {errno}")))?;
     let role = if config.process.foreground { Role::Foreground } else { Role::Child };
     let log = log_target(role, &task.dir);
-    let switch = telemetry::start(&log, &config.process.log_level, config.process.log_json)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tarn-worker").build()?;
+    let traces = config.process.traces.as_ref().map(|collector| {
+        let _context = runtime.enter();
+        traces::start(collector, &config.source.to_string(), &task.dir)
+    });
+    let traces = traces.transpose()?;
+    let switch = telemetry::start(&log, &config.process.log_level, config.process.log_json, traces.as_ref())?;
     let keeper_gone = Arc::new(AtomicBool::new(false));
     let facts = Facts {
         source: config.source.to_string(),
@@ -101,8 +108,6 @@ where
         switch,
     };
     harden()?;
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tarn-worker").build()?;
     let Started { session, served, control, exit } =
         runtime.block_on(start(config, keeper, task, facts, open))?;
     listen(keeper, exit, keeper_gone)?;
@@ -121,6 +126,9 @@ where
     let failure = end.into_result().err();
     if let Err(error) = keeper.send(&Report::ended(outcome, failure), &[]) {
         tracing::warn!(%error, "the keeper is gone");
+    }
+    if let Some(traces) = &traces {
+        traces::end(traces);
     }
     // A forced end leaves tasks behind; they must not hold the process.
     runtime.shutdown_background();
@@ -195,6 +203,11 @@ where
     F: Future<Output = Result<Opened<A>, Failure>>,
 {
     let (log, state) = SessionLog::open(task.log.into()).map_err(|error| Failure::new(&error))?;
+    if task.mounted.is_some() && state.is_new() {
+        return Err(Failure::text("the worker before this one kept no session log: nobody can go on"));
+    }
+    // To measure what the log costs: such a mount ends with its worker.
+    let log = if std::env::var_os("TARN_NO_SESSION_LOG").is_some() { SessionLog::none() } else { log };
     let device = DeviceSlot::default();
     if let Some(mounted) = &task.mounted {
         device.fill(&mounted.device)?;

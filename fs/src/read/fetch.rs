@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tarn_cache::{BLOCK_SIZE, BlockIndex, ByteRange, Landed, Lead, Lookup, Object, Role, Waiter};
 use tokio::sync::Semaphore;
+use tracing::Instrument;
 
 type SharedError = Arc<store::Error>;
 type BlockLead = Lead<BlockIndex, SharedError>;
@@ -178,7 +179,8 @@ impl Fetcher {
         let (store, target, held) = (Arc::clone(&self.store), target.clone(), Arc::clone(&self.held));
         let always_checked = self.options.always_checked;
         let run = Run { target, part, always_checked, leads: run.into_iter() };
-        self.runtime.spawn(async move { run.fetch(store.as_ref(), &held).await });
+        let fetch = async move { run.fetch(store.as_ref(), &held).await };
+        self.runtime.spawn(fetch.in_current_span());
     }
 }
 

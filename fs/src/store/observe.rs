@@ -10,6 +10,7 @@ use super::{
     Version,
 };
 use crate::name::Key;
+use crate::telemetry::traces;
 use bytes::Bytes;
 use futures::StreamExt;
 use std::fmt;
@@ -17,6 +18,7 @@ use std::ops::Sub;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+use tracing::Span;
 
 /// What went through a store: a snapshot, to be shown or subtracted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -134,7 +136,7 @@ impl ObserveStore {
 
     fn start<'a>(&'a self, op: Op, on: &'a (dyn fmt::Display + Sync)) -> Call<'a> {
         self.counters.tallies[op as usize].calls.fetch_add(1, Ordering::Relaxed);
-        Call { counters: &self.counters, op, on, started: Instant::now() }
+        Call { counters: &self.counters, op, on, started: Instant::now(), span: traces::bucket(&op, on) }
     }
 }
 
@@ -144,6 +146,7 @@ struct Call<'a> {
     op: Op,
     on: &'a (dyn fmt::Display + Sync),
     started: Instant,
+    span: Span,
 }
 
 impl Call<'_> {
@@ -156,6 +159,7 @@ impl Call<'_> {
             Ok(_) => tracing::debug!(op = %self.op, on = %self.on, micros, "store call"),
             Err(error) => {
                 live.failed.fetch_add(u64::from(is_failure(error)), Ordering::Relaxed);
+                traces::failed(&self.span, error);
                 tracing::debug!(op = %self.op, on = %self.on, micros, %error, "store call failed");
             }
         }

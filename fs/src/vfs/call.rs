@@ -5,9 +5,11 @@ use super::handle::FileHandle;
 use super::{Opened, Serve, Vfs};
 use crate::inode::Serving;
 use crate::session_log::{How, Record, State};
+use crate::telemetry::traces;
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::sync::Arc;
+use tracing::Instrument;
 
 /// A request of the kernel.
 #[derive(Debug, Clone, Copy)]
@@ -27,12 +29,12 @@ tokio::task_local! {
 impl Call {
     /// Works on the request.
     pub async fn during<T>(self, work: impl Future<Output = T>) -> T {
-        CURRENT.scope(self, work).await
+        CURRENT.scope(self, work).instrument(traces::request(self.op, self.unique)).await
     }
 
     /// The same without waiting.
     pub fn during_now<T>(self, work: impl FnOnce() -> T) -> T {
-        CURRENT.sync_scope(self, work)
+        traces::request(self.op, self.unique).in_scope(|| CURRENT.sync_scope(self, work))
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::Vfs;
 use crate::error::{Error, Result};
-use crate::journal::{Entry, Move, Origin, StagedFile};
+use crate::journal::{Entry, Move, StagedFile};
 use crate::name::{Key, Name, Prefix};
 use crate::store::{Condition, CopyRequest, ETag, ObjectInfo};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -37,12 +37,15 @@ impl Vfs {
 
     /// The file has been committed under its new name: the object of its old name goes.
     pub(super) async fn finish_rename(&self, file: &StagedFile) -> Result<()> {
-        let Some(Origin { key, etag }) = file.get(|record| record.moved_from.clone()) else { return Ok(()) };
-        if let Some(found) = self.head_if_any(&key).await?.filter(|found| found.version.etag == etag) {
-            self.delete_file(&last_name(&key)?, &key).await?;
-            self.count_change(&key, Some(found.version.size), None);
+        let origins = file.get(|record| record.moved_from.clone());
+        for origin in &origins {
+            let key = &origin.key;
+            if let Some(found) = self.head_if_any(key).await?.filter(|found| origin.is(found)) {
+                self.delete_file(&last_name(key)?, key).await?;
+                self.count_change(key, Some(found.version.size), None);
+            }
         }
-        file.note(|record| record.moved_from = None)
+        if origins.is_empty() { Ok(()) } else { file.note(|record| record.moved_from.clear()) }
     }
 
     /// Finishes a rename that a killed process had begun: what was not copied is copied, then what was copied is

@@ -103,7 +103,7 @@ impl Vfs {
         let stage = &snapshot.stage;
         let needed = stage.excess(snapshot.stamp.size);
         stage.claim.see(needed);
-        if base.is_some() || stage.file.get(|record| record.moved_from.is_some()) {
+        if base.is_some() || stage.file.get(|record| !record.moved_from.is_empty()) {
             return Ok(());
         }
         stage.claim.grow(needed)

@@ -5,7 +5,7 @@ use super::remove::may_have_arrived;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, File, Ino, Inode, Node, Place, RemoteFile};
-use crate::journal::{Base, Origin};
+use crate::journal::Base;
 use crate::meta::{self, Posix};
 use crate::name::{Key, Name};
 use crate::store::{Condition, CopyRequest, ErrorKind, Headers, Version};
@@ -97,12 +97,13 @@ impl Vfs {
         let _keys = self.namespace.read().await;
         let (old, new) = (self.table.prefix(from.parent)?, self.table.prefix(to.parent)?);
         let Some(inode) = known else {
-            let moved = self.table.child(to.parent, &to.name).is_some();
-            if moved && let Ok(key) = old.key(&from.name) {
+            let moved = self.table.child(to.parent, &to.name);
+            if let (Some(moved), Ok(key)) = (&moved, old.key(&from.name)) {
                 // A staged file moves before its old object goes.
+                self.commit(moved).await?;
                 self.delete_one(&key).await?;
             }
-            return Ok(moved);
+            return Ok(moved.is_some());
         };
         match &inode.node {
             Node::Directory(_) => {
@@ -295,11 +296,9 @@ impl Vfs {
         {
             let mut state = file.state.lock();
             if let Content::Staged(stage) = &mut state.content {
-                let moved_from = old.as_ref().map(|old| Origin { key: old_key, etag: old.etag.clone() });
                 stage.file.note(|record| {
-                    record.key = new_key;
+                    record.moves(old_key, old.as_ref().map(|old| old.etag.clone()), new_key);
                     record.base = replaced.as_ref().map(Base::from);
-                    record.moved_from = record.moved_from.take().or(moved_from);
                 })?;
                 stage.base = replaced;
                 stage.committed = None;

@@ -54,9 +54,29 @@ impl Vfs {
         *self.conflict_notes.lock() = state.conflicts.iter().map(Into::into).collect();
         self.earlier.set(Earlier::of(state)).map_err(|_| Error::Internal("a mount is restored once"))?;
         for inode in self.table.all() {
+            self.catch_up(&inode);
             self.go_on_with(&inode);
         }
         Ok(())
+    }
+
+    /// The journal learns what the bucket has before the session log does: the file rests on that.
+    fn catch_up(&self, inode: &Inode) {
+        let (Some(file), Ok(key)) = (inode.file(), self.table.key(inode.ino)) else { return };
+        let mut state = file.state.lock();
+        let Content::Staged(stage) = &mut state.content else { return };
+        let (belongs, base) = stage.file.get(|record| (record.key.clone(), record.base.clone()));
+        if belongs != key {
+            return;
+        }
+        if stage.base.as_ref().map(|version| &version.etag) == base.as_ref().map(|base| &base.etag) {
+            return;
+        }
+        stage.committed = None;
+        match base {
+            Some(base) => stage.rest_on(Version::from(&base), false),
+            None => stage.base = None,
+        }
     }
 
     /// Takes up what the killed worker did for a staged file in the background.
@@ -67,7 +87,9 @@ impl Vfs {
             let Content::Staged(stage) = &state.content else { return };
             let staged = &stage.file.staged;
             staged.keep(stage.file.is_closed());
-            let waits = stage.file.is_closed() && stage.committed.is_none();
+            // In the middle of a rename it waits a while for that, which the kernel sends again.
+            let moves = self.table.key(inode.ino).is_ok_and(|key| stage.file.get(|record| record.key != key));
+            let waits = stage.file.is_closed() && stage.committed.is_none() && !moves;
             let bytes = || staged.file().metadata().map_or(0, |data| data.len());
             (waits.then(bytes), state.handles.writers)
         };

@@ -233,7 +233,7 @@ impl Vfs {
                 self.remember(&inode, directory, Worth::Anyway);
             }
         }
-        tracing::info!(committed = report.committed, failed = report.failed.len(), at = ?clock::now(), "drained");
+        tracing::info!(committed = report.committed, failed = report.failed.len(), "drained");
         report
     }
 

@@ -316,6 +316,34 @@ async fn a_file_whose_upload_lost_its_answer_is_removed_for_good() {
     }
 }
 
+/// SEMANTICS: "A file whose upload may have arrived is known by it under every name that it had."
+#[tokio::test]
+async fn a_file_whose_upload_lost_its_answer_leaves_nothing_under_its_old_names() {
+    for chain in [&["f", "g"][..], &["f", "g", "h"], &["f", "g", "f"]] {
+        let home = tempfile::tempdir().expect("a folder");
+        let bucket = Arc::new(MemoryStore::new());
+        let store = FaultyStore::new(Arc::clone(&bucket), home.path());
+        let vfs = mounted(&store, &home.path().join("cache"), Commit::Close);
+        let made = vfs.create(Ino::ROOT, OsStr::new(chain[0]), 0o644, CALLER, WRITE, false).await;
+        let fh = made.expect("a file").1.fh;
+        for (at, names) in chain.windows(2).enumerate() {
+            vfs.write(fh, at as u64, b"content").expect("write");
+            store.plan(0, Fault::LoseReply);
+            vfs.flush(fh).await.expect_err("its answer is lost");
+            let [from, to] = [names[0], names[1]].map(|name| (Ino::ROOT, OsStr::new(name)));
+            vfs.rename(from, to, RenameMode::Replace)
+                .await
+                .unwrap_or_else(|error| panic!("{names:?}: {error}"));
+        }
+        vfs.flush(fh).await.expect("flush");
+        vfs.release(fh).await.expect("release");
+        let last = chain[chain.len() - 1];
+        for name in ["f", "g", "h"] {
+            assert_eq!(object(&bucket, name).await.is_some(), name == last, "{name} of {chain:?}");
+        }
+    }
+}
+
 /// What an attempt of ours left in the bucket is no other client's, even if the file has changed since. Says whether
 /// there was such a request.
 async fn changes_go_on_top(scenario: Scenario, number: usize) -> bool {
