@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tarn_cache::BLOCK_SIZE;
 
-/// Times a commit starts again: the file became shorter while it was read, or an upload was gone.
+/// Times a commit starts again: the file became shorter while it was read, an upload was gone, or the key was busy.
 const COMMIT_TRIES: usize = 5;
 
 /// What a commit sends, taken under the state lock.
@@ -67,7 +67,7 @@ impl Vfs {
                 }
             }
         }
-        Err(Error::Internal("the file keeps changing while it is uploaded"))
+        Err(Error::Internal("the file keeps changing while it is uploaded, or others keep its key busy"))
     }
 
     /// The file as it is now; `None` if there is nothing to send.

@@ -27,7 +27,14 @@ impl Vfs {
             return Err(refusal);
         }
         let ours = Ours { size: snapshot.stamp.size, crc64nvme, headers: &snapshot.headers };
-        if let Some(found) = self.head_if_any(&snapshot.key).await? {
+        let found = self.head_if_any(&snapshot.key).await?;
+        let (there, base) = (found.as_ref().map(|found| &found.version), snapshot.stage.base.as_ref());
+        if kind == Some(ErrorKind::Precondition) && there.map(|v| &v.etag) == base.map(|v| &v.etag) {
+            // Nobody was first: another request for the key was under way (409 ConditionalRequestConflict).
+            tracing::info!(key = %snapshot.key, %refusal, "refused, and the object is as it was: once more");
+            return Ok(ControlFlow::Continue(()));
+        }
+        if let Some(found) = found {
             if ours.is(&found) {
                 tracing::info!(key = %snapshot.key, %refusal, "an earlier attempt had arrived");
                 return Ok(ControlFlow::Break(found.version));

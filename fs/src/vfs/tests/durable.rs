@@ -316,6 +316,25 @@ async fn a_file_whose_upload_lost_its_answer_is_removed_for_good() {
     }
 }
 
+#[tokio::test]
+async fn a_commit_to_a_busy_key_is_sent_again_and_no_conflict() {
+    let home = tempfile::tempdir().expect("a folder");
+    let bucket = Arc::new(MemoryStore::new());
+    let store = FaultyStore::new(Arc::clone(&bucket), home.path());
+    let vfs = mounted(&store, &home.path().join("cache"), Commit::Close);
+    let made = vfs.create(Ino::ROOT, OsStr::new("f"), 0o644, CALLER, WRITE, false).await;
+    let fh = made.expect("a file").1.fh;
+    for body in [&b"new"[..], b"replaced"] {
+        vfs.write(fh, 0, body).expect("write");
+        store.plan(0, Fault::Busy);
+        vfs.flush(fh).await.expect("sent again");
+        assert!(store.is_hit());
+        assert_eq!(object(&bucket, "f").await.as_deref(), Some(body));
+    }
+    vfs.release(fh).await.expect("release");
+    assert_eq!(names(&vfs, "").await, ["f"]);
+}
+
 /// SEMANTICS: "A file whose upload may have arrived is known by it under every name that it had."
 #[tokio::test]
 async fn a_file_whose_upload_lost_its_answer_leaves_nothing_under_its_old_names() {

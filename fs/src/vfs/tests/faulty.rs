@@ -18,6 +18,8 @@ pub(super) enum Fault {
     Refuse,
     /// It is executed, and the answer is lost.
     LoseReply,
+    /// It is refused, for another request to the key is under way (409 ConditionalRequestConflict).
+    Busy,
     /// The process is killed before it is sent.
     DieBefore,
     /// The process is killed before it learns that it was executed.
@@ -103,6 +105,9 @@ impl FaultyStore {
         match fault {
             None => call.await,
             Some(Fault::Refuse) => Err(lost()),
+            Some(Fault::Busy) => {
+                Err(Error::new(ErrorKind::Precondition, op, None, "ConditionalRequestConflict"))
+            }
             Some(Fault::Overtaken(keys)) => {
                 let keys: Vec<Key> = keys.iter().map(|key| Key::parse(key).expect("a key")).collect();
                 self.inner.delete(&keys).await?;
