@@ -25,6 +25,7 @@ fn every_option_exists_and_none_reaches_the_node() {
         "allow-other",
         "cache-min-free",
         "metrics",
+        "traces",
     ];
     for spec in PARAMETERS {
         let Some(option) = spec.option else { continue };

@@ -182,11 +182,22 @@ impl Vfs {
             self.backlog.uploads.acquire().await.map_err(|_closed| Error::Internal("backlog closed"))?;
         let _keys = self.namespace.read().await;
         // Readers must not wait for an upload, as they would for what comes after it.
-        self.commit(inode).await?;
+        self.commit_closed(inode).await?;
         if self.settle_unlocked(inode).await? == Settled::Mapped {
             self.watch_mapping(inode);
         }
         Ok(())
+    }
+}
+
+impl Vfs {
+    /// Commits what was closed, and nothing that a writer has begun since: that is open, and no more than begun.
+    async fn commit_closed(&self, inode: &Inode) -> Result<()> {
+        let Some(file) = inode.file() else { return Ok(()) };
+        // Who opens the file for writing waits for this lock while it is closed.
+        let _commit = file.commit.lock().await;
+        let closed = matches!(&file.state.lock().content, Content::Staged(stage) if stage.file.is_closed());
+        if closed { self.commit_locked(inode, file).await } else { Ok(()) }
     }
 }
 

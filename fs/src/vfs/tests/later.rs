@@ -371,3 +371,25 @@ async fn without_the_server_a_name_needs_a_listing_and_what_may_have_arrived_sta
     later.vfs.unlink(Ino::ROOT, OsStr::new("f")).await.expect("unlink");
     assert_eq!(later.object("f").await, None);
 }
+
+#[tokio::test]
+async fn what_a_writer_has_begun_is_not_uploaded_for_the_one_before() {
+    let later = Later::new();
+    let flags = OpenFlags { truncate: true, ..WRITE };
+    let (entry, opened) =
+        later.vfs.create(Ino::ROOT, OsStr::new("f"), 0o644, CALLER, flags, false).await.expect("create");
+    later.vfs.write(opened.fh, 0, b"promised").expect("write");
+    later.vfs.fsync(opened.fh).await.expect("fsync");
+    later.vfs.flush(opened.fh).await.expect("flush");
+    later.vfs.release(opened.fh).await.expect("release");
+    let again = later.vfs.open(entry.attr.ino, flags, false).await.expect("open");
+    while later.vfs.backlog.waiting().0 > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(later.object("f").await.as_deref(), Some(&b"promised"[..]));
+    later.vfs.write(again.fh, 0, b"new").expect("write");
+    later.vfs.flush(again.fh).await.expect("flush");
+    later.vfs.release(again.fh).await.expect("release");
+    later.heal().await;
+    assert_eq!(later.object("f").await.as_deref(), Some(&b"new"[..]));
+}
