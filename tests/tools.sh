@@ -145,7 +145,7 @@ demo)
     ;;
 test)
     rust
-    debian fusermount3=fuse3 fio=fio rsync=rsync zip=zip unzip=unzip sqlite3=sqlite3 git=git \
+    debian fusermount3=fuse3 fio=fio rsync=rsync zip=zip unzip=unzip sqlite3=sqlite3 git=git make=make \
         setfattr=attr python3=python3 strace=strace mkfs.ext4=e2fsprogs setpriv=util-linux mkfs.xfs=xfsprogs \
         stress-ng=stress-ng vim=vim systemd-analyze=systemd
     python_venv

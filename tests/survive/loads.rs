@@ -176,15 +176,22 @@ fn git_is_sound(subject: &Subject<'_>) {
 const GIT: Load = Load {
     name: "git",
     prepare: |place| {
-        place.shell("git init -q -b main repo");
+        place.shell(
+            "git init -q -b main repo; cd repo
+             for i in $(seq 8); do echo \"int f$i(void) { return $i; }\" > f$i.c; done
+             (seq -f 'int f%g(void);' 8; echo '#include <stdio.h>'
+              echo 'int main(void) { printf(\"%d\\n\", ROUND + 0'; seq -f '+ f%g()' 8; echo '); return 0; }') > main.c
+             printf '%s\\n\\t%s\\n' 'sum: $(patsubst %.c,%.o,$(wildcard *.c))' '$(CC) -o $@ $^' > Makefile",
+        );
     },
     round: |place, round| {
         let git = "git -c user.name=t -c user.email=t@t -c gc.auto=0";
         let script = format!(
             "cd repo; for i in 1 2 3 4 5; do echo \"{round} $i\" > f$i; done; {git} add .
              {git} commit -q -m 'round {round}'; git status --short; git fsck --strict 2>&1
-             git log --oneline | wc -l"
+             cd ..; git clone -q repo built; make -s -j2 -C built CFLAGS=-DROUND={round}; built/sum; rm -rf built
+             cd repo; git log --oneline | wc -l"
         );
-        assert_eq!(place.shell(&script).trim(), (round + 1).to_string());
+        assert_eq!(place.shell(&script).trim(), format!("{}\n{}", round + 36, round + 1));
     },
 };
