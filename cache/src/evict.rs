@@ -56,6 +56,18 @@ impl<K: Hash + Eq + Copy> Policy<K> {
         queue.push(key, Entry { weight, uses: 0 });
     }
 
+    /// Adds those of `older` that it does not know, the oldest first, before all that were used once.
+    pub(crate) fn add_older(&mut self, older: impl IntoIterator<Item = (K, u64)>) {
+        let older: Vec<_> = older.into_iter().filter(|(key, _)| !self.contains(*key)).collect();
+        let mut younger = std::mem::replace(&mut self.small, Queue::new());
+        for (key, weight) in older {
+            self.small.push(key, Entry { weight, uses: 0 });
+        }
+        while let Some((key, entry)) = younger.pop_first() {
+            self.small.push(key, entry);
+        }
+    }
+
     /// Says that `key` weighs `bytes` more; nothing if it is not there.
     pub(crate) fn grow(&mut self, key: K, bytes: u64) {
         for queue in [&mut self.small, &mut self.main] {

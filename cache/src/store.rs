@@ -54,6 +54,14 @@ pub struct Store {
     /// Notes written by this store.
     pub(crate) notes: AtomicU64,
     registry: Mutex<HashMap<ObjectName, Weak<Object>>>,
+    unseen: Mutex<Option<Unseen>>,
+}
+
+/// What the store held when it was opened, until somebody has looked.
+#[derive(Debug, Clone, Copy)]
+struct Unseen {
+    /// Nobody else had it open.
+    alone: bool,
 }
 
 /// What became of an object that was to be changed.
@@ -66,7 +74,7 @@ pub enum Taken {
 }
 
 impl Store {
-    /// Opens the store in `options.dir`. Looks at every object's file status, not at its blocks.
+    /// Opens the store in `options.dir`, in the same time whatever it holds: see [`survey`](Self::survey).
     pub fn open(options: StoreOptions) -> Result<Arc<Self>> {
         let boot_id = match options.boot_id {
             Some(id) => id,
@@ -81,17 +89,14 @@ impl Store {
             counters: Counters::default(),
             notes: AtomicU64::new(0),
             registry: Mutex::default(),
+            unseen: Mutex::default(),
         };
         store.dirs.enter(|alone| {
             if alone {
                 store.dirs.clear_tmp()?;
             }
-            let found = store.scan()?;
-            if alone {
-                store.budget.set_used(found.iter().map(|(_, bytes)| bytes).sum());
-                store.count_holds(&found)?;
-            }
-            store.budget.learn(&found, store.holds()?);
+            *store.unseen.lock() = Some(Unseen { alone });
+            store.budget.set_holds(store.holds()?);
             Ok(())
         })?;
         Ok(Arc::new(store))

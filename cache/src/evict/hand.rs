@@ -2,12 +2,13 @@
 //! free space.
 //!
 //! How bytes are counted: the file `usage`, mapped by every process, holds the bytes on disk of all clean objects
-//! and those of the held ones. Fills add to it, removals take away, and a process that opens the store alone counts anew. It
-//! may be off by what a killed process had under way and by rounding to disk blocks; the floor of free space is
-//! asked of the file system and is exact. Staged files count only through the floor.
+//! and those of the held ones. Fills add to it, removals take away, and a process that opened the store alone counts
+//! anew, once. It may be off by what a killed process had under way, by what changed during the count and by rounding
+//! to disk blocks; the floor of free space is asked of the file system and is exact. Staged files count only through
+//! the floor.
 //!
-//! Each process orders the objects that it found at start and has used since, but the held ones; when it runs out of candidates it
-//! looks at the disk for those of others. Work is done by the thread that fills, at most [`MAX_VICTIMS`] removals
+//! Each process orders the objects that a survey found and those it has used since it opened the store, but the held
+//! ones; when it runs out of candidates it looks at the disk for those of others. Work is done by the thread that fills, at most [`MAX_VICTIMS`] removals
 //! a call, one thread at a time. When nothing can be removed, the next [`PATIENCE`] fills are refused at once.
 
 use super::Policy;
@@ -85,9 +86,9 @@ impl Budget {
         self.word().load(Ordering::Relaxed)
     }
 
-    /// Sets the bytes on disk, as counted while nobody else had the store open.
-    pub(crate) fn set_used(&self, bytes: u64) {
-        self.word().store(bytes, Ordering::Relaxed);
+    /// There were `counted` bytes on disk and not `before`; what came and left meanwhile counts too.
+    pub(crate) fn correct_used(&self, before: u64, counted: u64) {
+        correct(self.word(), before, counted);
     }
 
     /// Says that an object grew by `bytes` on disk.
@@ -116,11 +117,7 @@ impl Budget {
         let mut policy = self.policy.lock();
         let mut held = self.held.lock();
         *held = holds.into_iter().collect();
-        for &(name, bytes) in found {
-            if !policy.contains(name) && !held.contains(&name) {
-                policy.touch(name, bytes);
-            }
-        }
+        policy.add_older(found.iter().copied().filter(|(name, _)| !held.contains(name)));
     }
 
     /// Bytes of all held objects.
@@ -128,9 +125,14 @@ impl Budget {
         self.held_word().load(Ordering::Relaxed)
     }
 
-    /// Sets the bytes of all held objects, as counted while nobody else had the store open.
-    pub(crate) fn set_held(&self, bytes: u64) {
-        self.held_word().store(bytes, Ordering::Relaxed);
+    /// The same for the bytes of all held objects.
+    pub(crate) fn correct_held(&self, before: u64, counted: u64) {
+        correct(self.held_word(), before, counted);
+    }
+
+    /// Sets which objects are held.
+    pub(crate) fn set_holds(&self, holds: Vec<ObjectName>) {
+        *self.held.lock() = holds.into_iter().collect();
     }
 
     /// Counts `bytes` more as held, if all of them still fit.
@@ -180,6 +182,16 @@ impl Budget {
     }
 }
 
+/// Takes the difference between what was there and what was believed to be there.
+fn correct(word: &AtomicU64, before: u64, counted: u64) {
+    let next = |now: u64| match counted.checked_sub(before) {
+        Some(more) => Some(now.saturating_add(more)),
+        None => Some(now.saturating_sub(before - counted)),
+    };
+    // Never an error: `next` always has a value.
+    let _previous = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
+}
+
 impl Store {
     /// Whether `bytes` more may be kept; makes room for them if it can.
     pub(crate) fn admit(&self, bytes: u64) -> bool {
@@ -195,6 +207,7 @@ impl Store {
     pub(crate) fn make_room(&self, bytes: u64, at_least: u64) -> bool {
         let budget = &self.budget;
         let _sweep = budget.sweep.lock();
+        self.see(self.survey());
         let excess = self.excess(bytes);
         if excess == 0 && at_least == 0 {
             return true;
@@ -286,14 +299,15 @@ impl Store {
 
     /// Looks on disk for objects that this process does not know. Returns whether there are candidates now.
     fn search(&self) -> bool {
-        match self.scan().and_then(|found| Ok((found, self.holds()?))) {
-            Ok((found, holds)) => self.budget.learn(&found, holds),
-            Err(error) => {
-                self.counters.io_errors.one();
-                tracing::warn!(%error, "looking for objects to evict failed");
-            }
-        }
+        self.see(self.scan().and_then(|found| Ok(self.budget.learn(&found, self.holds()?))));
         !self.budget.policy.lock().is_empty()
+    }
+
+    fn see(&self, looked: Result<()>) {
+        if let Err(error) = looked {
+            self.counters.io_errors.one();
+            tracing::warn!(%error, "looking for objects to evict failed");
+        }
     }
 }
 

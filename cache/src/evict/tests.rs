@@ -78,6 +78,17 @@ fn a_kept_key_goes_last() {
 }
 
 #[test]
+fn what_was_there_before_goes_first() {
+    let mut policy = Policy::new(100);
+    for key in ["used", "again", "again"] {
+        policy.touch(key, 50);
+    }
+    policy.add_older([("oldest", 50), ("again", 50), ("old", 50)]);
+    let order: Vec<&str> = std::iter::from_fn(|| policy.victim().map(|(key, _)| key)).collect();
+    assert_eq!(order, ["oldest", "old", "used", "again"]);
+}
+
+#[test]
 fn a_key_that_comes_back_soon_is_not_new() {
     let mut policy = Policy::new(100);
     policy.touch("again", 50);

@@ -8,7 +8,6 @@ use super::Store;
 use crate::error::Result;
 use crate::key::{ObjectId, ObjectName};
 use crate::object::{Object, on_disk};
-use std::collections::HashMap;
 
 /// How a wish to hold an object ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,19 +67,17 @@ impl Store {
         Ok(self.dirs.holds.names()?.iter().filter_map(|name| ObjectName::parse(name)).collect())
     }
 
-    /// Counts the held bytes anew and drops holds of objects that are gone; `found` are all objects. Only while nobody
-    /// else has the store open.
-    pub(crate) fn count_holds(&self, found: &[(ObjectName, u64)]) -> Result<()> {
-        let found: HashMap<ObjectName, u64> = found.iter().copied().collect();
-        let mut held = 0;
+    /// Counts the held bytes anew and drops holds of objects that are gone.
+    pub(crate) fn count_holds(&self) -> Result<()> {
+        let (before, mut held) = (self.budget.held(), 0);
         for name in self.holds()? {
             let shard = self.shard(name)?;
-            match found.contains_key(&name).then(|| shard.len(name)).transpose()?.flatten() {
+            match shard.len(name)? {
                 Some(len) => held += on_disk(len),
                 None => drop(shard.release(name)?),
             }
         }
-        self.budget.set_held(held);
+        self.budget.correct_held(before, held);
         Ok(())
     }
 }

@@ -1,11 +1,28 @@
 //! A look at what lies on disk: names and sizes of all objects, without opening one.
 
-use super::{Store, shelf};
+use super::{Store, Unseen, shelf};
 use crate::error::Result;
 use crate::key::ObjectName;
 use std::collections::HashMap;
 
 impl Store {
+    /// Looks once at what the store held when it was opened: puts it into the order of eviction, before everything that
+    /// was used since, and counts it anew if nobody else had the store open then. Takes some seconds for a million
+    /// objects; who needs room before it was done has to wait for it.
+    pub fn survey(&self) -> Result<()> {
+        let mut unseen = self.unseen.lock();
+        let Some(Unseen { alone }) = *unseen else { return Ok(()) };
+        let before = self.budget.used();
+        let found = self.scan()?;
+        if alone {
+            self.budget.correct_used(before, found.iter().map(|(_, bytes)| bytes).sum());
+            self.count_holds()?;
+        }
+        self.budget.learn(&found, self.holds()?);
+        *unseen = None;
+        Ok(())
+    }
+
     /// All clean objects with their bytes on disk, the longest unused first (by the time a block was last
     /// filled). Removes data files that have no map.
     pub(crate) fn scan(&self) -> Result<Vec<(ObjectName, u64)>> {

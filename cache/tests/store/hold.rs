@@ -60,6 +60,7 @@ fn holds_outlive_the_store_and_are_counted_anew() {
             .for_each(|path| std::fs::remove_file(path).unwrap());
     }
     let store = bench.open();
+    store.survey().unwrap();
     assert_eq!(store.stats().held_bytes, MIB);
     assert_eq!(bench.files("").iter().filter(|path| path.parent().unwrap().ends_with("holds")).count(), 1);
     press(&store, "others");

@@ -151,9 +151,38 @@ fn a_file_that_was_handed_out_never_gets_holes() {
 fn the_bytes_on_disk_are_counted_anew_by_who_opens_the_store_alone() {
     let bench = Bench::new();
     fill_all(&bench.open().object(&id("a", 3 * MIB)).unwrap());
-    std::fs::write(bench.file("usage"), u64::MAX.to_le_bytes()).unwrap();
-    let used = bench.open().stats().used_bytes;
-    assert!((3 * MIB..3 * MIB + 16384).contains(&used), "{used}");
+    for wrong in [u64::MAX, 0] {
+        std::fs::write(bench.file("usage"), wrong.to_le_bytes()).unwrap();
+        let store = bench.open();
+        store.survey().unwrap();
+        let used = store.stats().used_bytes;
+        assert!((3 * MIB..3 * MIB + 16384).contains(&used), "{used}");
+        let other = bench.open();
+        std::fs::write(bench.file("usage"), wrong.to_le_bytes()).unwrap();
+        other.survey().unwrap();
+        store.survey().unwrap();
+        assert_eq!(
+            store.stats().used_bytes,
+            wrong,
+            "whoever may be in the middle of a change counts nothing"
+        );
+    }
+}
+
+#[test]
+fn what_was_there_before_makes_room_though_nobody_has_looked() {
+    let bench = Bench::with_budget(8 * MIB);
+    for n in 0..6 {
+        fill_all(&bench.open().object(&id(&format!("before {n}"), MIB)).unwrap());
+    }
+    let store = bench.open();
+    for n in 0..4 {
+        fill_all(&store.object(&id(&format!("since {n}"), MIB)).unwrap());
+    }
+    for n in 0..4 {
+        assert_eq!(misses(&store.object(&id(&format!("since {n}"), MIB)).unwrap()), [0_u64; 0], "{n}");
+    }
+    assert_eq!(misses(&store.object(&id("before 0", MIB)).unwrap()).len(), 4);
 }
 
 #[test]
