@@ -72,6 +72,7 @@ pub const PARAMETERS: &[Spec] = &[
     option("partSize", "part-size"),
     option("maxRequests", "max-requests"),
     option("requestTimeout", "request-timeout"),
+    option("retryFor", "retry-for"),
     option("uid", "uid"),
     option("gid", "gid"),
     option("umask", "umask"),

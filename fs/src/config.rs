@@ -78,6 +78,8 @@ pub struct StoreSettings {
     pub max_requests: usize,
     /// Limit of one attempt of a request.
     pub request_timeout: Duration,
+    /// How long a server that is away is asked again before a call fails.
+    pub retry_for: Duration,
     /// Find out at the first mount what the server enforces.
     pub probe: bool,
 }
@@ -254,9 +256,10 @@ fn store(reader: &Reader<'_>) -> Result<StoreSettings, Error> {
         max_requests: reader.number_in("max-requests", 32, 1..=REQUESTS_MAX, "1 to 1024")? as usize,
         request_timeout: reader.time_from(
             "request-timeout",
-            Duration::from_secs(30),
+            Duration::from_secs(20),
             Duration::from_secs(1),
         )?,
+        retry_for: reader.time_from("retry-for", Duration::ZERO, Duration::ZERO)?,
         probe: reader.word("probe", table::PROBES)?.unwrap_or("auto") == "auto",
     })
 }

@@ -76,6 +76,9 @@ pub enum Error {
     /// A request was not answered in time.
     #[error("deadline passed")]
     Deadline,
+    /// Nobody waits for the answer any more.
+    #[error("whoever asked was killed")]
+    Interrupted,
     /// A part of tarn itself ended or failed; the log says more.
     #[error("internal: {0}")]
     Internal(&'static str),
@@ -112,6 +115,7 @@ impl Error {
             | Self::Cache(_)
             | Self::Disk(_)
             | Self::Deadline
+            | Self::Interrupted
             | Self::Internal(_) => None,
         }
     }
@@ -141,6 +145,7 @@ impl Error {
             Self::Cache(error) => disk_errno(error.raw_os_error()),
             Self::Disk(error) => disk_errno(error.raw_os_error()),
             Self::Deadline => Errno::TIMEDOUT,
+            Self::Interrupted => Errno::INTR,
             Self::Internal(_) => Errno::IO,
         }
     }

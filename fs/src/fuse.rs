@@ -10,6 +10,7 @@ mod buffer;
 mod decode;
 mod gate;
 mod ops;
+mod outcome;
 mod passthrough;
 pub mod session;
 
@@ -25,14 +26,17 @@ use passthrough::Backings;
 use session::DeviceSlot;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Settings of the adapter.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct AdapterOptions {
     /// Let the kernel read and write local files by itself where it can.
     pub passthrough: bool,
     /// Gets the kernel's device when there is one.
     pub device: DeviceSlot,
+    /// A read or a look-up that takes longer has failed.
+    pub deadline: Duration,
 }
 
 /// Serves one [`Vfs`] to the kernel. Cloning shares it.
@@ -41,6 +45,7 @@ pub struct Adapter {
     vfs: Arc<Vfs>,
     runtime: tokio::runtime::Handle,
     device: DeviceSlot,
+    deadline: Duration,
     backings: Arc<Backings>,
     /// Passthrough is wanted and the kernel has not refused it.
     passthrough: Arc<AtomicBool>,
@@ -58,6 +63,7 @@ impl Adapter {
             vfs,
             runtime,
             device: options.device,
+            deadline: options.deadline,
             backings,
             passthrough,
             agreed: None,

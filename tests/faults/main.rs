@@ -8,6 +8,7 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, whatever fails fails the test")]
 
+mod away;
 mod flips;
 mod kill;
 mod load;
@@ -38,7 +39,16 @@ pub(crate) const COMMITS: [&[&str]; 2] = [&["--commit", "close"], &["--commit", 
 fn main() -> ExitCode {
     let ended = suite::run_in_turn(
         limit(),
-        &[flips::TARN, kill::TARN, matrix::TARN, outage::TARN, power::TARN, requests::TARN, space::TARN],
+        &[
+            away::TARN,
+            flips::TARN,
+            kill::TARN,
+            matrix::TARN,
+            outage::TARN,
+            power::TARN,
+            requests::TARN,
+            space::TARN,
+        ],
     );
     if paths::full()
         && let Err(error) = results::write()

@@ -146,7 +146,8 @@ fn a_close_that_waits_for_the_bucket_fails_during_an_outage_and_loses_nothing(su
     });
 }
 
-/// "Could not be asked" is an error, and never "is not there".
+/// SEMANTICS: "A call fails with EIO or ETIMEDOUT after four attempts, each limited by `--request-timeout`, and never
+/// as if there were nothing."
 fn an_outage_makes_nothing_look_removed_or_empty(subject: &Subject<'_>) {
     // Whatever is known is asked for again at once.
     through(subject, ("close", "0s"), |proxy, plan| {

@@ -1,4 +1,4 @@
-//! A relay between tarn and the server that writes down every request, and that can be cut.
+//! A relay between tarn and the server that writes down every request, and that can be cut or hang.
 //!
 //! It relays bytes and knows only the first line of a request. A request line is recognised at the start of what
 //! one read delivers, which is where HTTP clients put it.
@@ -6,8 +6,8 @@
 use anyhow::{Context, Result};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// A running relay. Dropping it cuts all connections and ends its threads.
@@ -24,6 +24,9 @@ struct State {
     requests: Mutex<Vec<String>>,
     connections: Mutex<Vec<TcpStream>>,
     cut: AtomicBool,
+    refused: AtomicUsize,
+    hangs: Mutex<bool>,
+    goes_on: Condvar,
     stopped: AtomicBool,
 }
 
@@ -37,6 +40,9 @@ impl Proxy {
             requests: Mutex::default(),
             connections: Mutex::default(),
             cut: AtomicBool::new(false),
+            refused: AtomicUsize::new(0),
+            hangs: Mutex::new(false),
+            goes_on: Condvar::new(),
             stopped: AtomicBool::new(false),
         });
         let acceptor = std::thread::Builder::new().name("proxy".into()).spawn({
@@ -56,6 +62,16 @@ impl Proxy {
         std::mem::take(&mut *self.state.requests.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// How many connections were refused because of a [`cut`](Self::cut).
+    pub fn refused(&self) -> usize {
+        self.state.refused.load(Ordering::SeqCst)
+    }
+
+    /// Takes requests and hands nothing on, as a server that hangs, or goes on.
+    pub fn hang(&self, hangs: bool) {
+        self.state.hang(hangs);
+    }
+
     /// Cuts all connections and refuses new ones, or lets them through again.
     pub fn cut(&self, cut: bool) {
         self.state.cut.store(cut, Ordering::SeqCst);
@@ -68,6 +84,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.state.stopped.store(true, Ordering::SeqCst);
+        self.state.hang(false);
         self.state.close_all();
         // One more connection wakes the acceptor, which then sees that it shall stop.
         drop(TcpStream::connect(self.address));
@@ -84,8 +101,9 @@ impl State {
             if self.stopped.load(Ordering::SeqCst) {
                 break;
             }
-            if let Ok(client) = client
-                && !self.cut.load(Ordering::SeqCst)
+            if self.cut.load(Ordering::SeqCst) {
+                self.refused.fetch_add(1, Ordering::SeqCst);
+            } else if let Ok(client) = client
                 // A connection that cannot be relayed is closed, as a server without sockets would do.
                 && let Ok(pair) = self.relay(client)
             {
@@ -108,9 +126,23 @@ impl State {
         let back = (server.try_clone()?, client.try_clone()?);
         let state = Arc::clone(self);
         Ok([
-            std::thread::spawn(move || copy(client, server, |bytes| state.note(bytes))),
+            std::thread::spawn(move || copy(client, server, |bytes| state.take(bytes))),
             std::thread::spawn(move || copy(back.0, back.1, |_| {})),
         ])
+    }
+
+    /// Has seen what a client sent, and hands it on when it may.
+    fn take(&self, bytes: &[u8]) {
+        self.note(bytes);
+        let mut hangs = self.hangs.lock().unwrap_or_else(PoisonError::into_inner);
+        while *hangs {
+            hangs = self.goes_on.wait(hangs).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn hang(&self, hangs: bool) {
+        *self.hangs.lock().unwrap_or_else(PoisonError::into_inner) = hangs;
+        self.goes_on.notify_all();
     }
 
     fn note(&self, bytes: &[u8]) {

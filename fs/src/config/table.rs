@@ -243,6 +243,13 @@ pub const OPTIONS: &[Spec] = &[
         "TIME",
         "Give up on one attempt of a request after this long [default: 20s]",
     ),
+    option(
+        Transfer,
+        "retry-for",
+        Kind::Time,
+        "TIME",
+        "Let programs wait this long for a server that is away or overloaded, up to 1d [default: 0s, four attempts]",
+    ),
     option(Files, "uid", Kind::Number, "ID", "Show files as owned by this user [default: who mounts]"),
     option(Files, "gid", Kind::Number, "ID", "Show files as owned by this group [default: who mounts]"),
     option(

@@ -1,23 +1,24 @@
 //! Runs an operation and answers the request, whatever happens.
 
-use super::gate::Gate;
+use super::gate::{Gate, Pass};
 use crate::error::{Error, Result};
+use crate::process;
 use crate::vfs::{Call, Vfs};
 use fuser::Errno;
 use futures::FutureExt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::panic::AssertUnwindSafe;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-/// A read or look-up that takes longer answers ETIMEDOUT. The store's own deadlines are shorter; this one holds
-/// when something else is stuck, for the kernel cannot interrupt a request.
-const DEADLINE: Duration = Duration::from_secs(120);
+/// How often a request that takes its time looks whether anybody still waits for it.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// Whether an operation may take as long as it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Patience {
-    /// It must end within [`DEADLINE`].
+    /// It must end by the deadline, and answers ETIMEDOUT then. The store's own deadlines are shorter; this one holds
+    /// when something else is stuck.
     Bounded,
     /// It moves data; every request below it has a deadline of its own.
     Unbounded,
@@ -50,6 +51,7 @@ pub fn errno(op: &'static str, error: &Error) -> Errno {
         | Error::NoSuchOffset
         | Error::NoAttribute
         | Error::NoRoom
+        | Error::Interrupted
         | Error::Name(_) => {}
     }
     Errno::from_i32(code.raw_os_error())
@@ -84,27 +86,68 @@ static FAILPOINT: std::sync::LazyLock<Option<String>> =
 #[cfg(not(debug_assertions))]
 fn failpoint(_at: &str, _call: Call) {}
 
+/// How a request is to be answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) patience: Patience,
+    /// What [`Patience::Bounded`] has.
+    pub(super) deadline: Duration,
+    /// See [`Call::thread`].
+    pub(super) thread: u32,
+}
+
 /// Polls `work` once here; if it has to wait, it goes on in `runtime`. `reply` gets the result.
+///
+/// The library does not know the kernel's INTERRUPT. Without it a killed process would stay until its request is
+/// answered, so that is done as soon as it is seen to be killed. The work goes on, and `unheard` gets what comes of it:
+/// half of a change would be worse than all of it.
 pub(super) fn answer<T: Send + 'static>(
-    (runtime, gate): (&tokio::runtime::Handle, &Gate),
-    patience: Patience,
+    runtime: &tokio::runtime::Handle,
+    pass: Pass,
+    terms: Terms,
     work: impl Future<Output = Result<T>> + Send + 'static,
     reply: impl FnOnce(Result<T>) + Send + 'static,
+    unheard: impl FnOnce(T) + Send + 'static,
 ) {
     let _context = runtime.enter();
-    let (gate, caught) = (gate.clone(), AssertUnwindSafe(work).catch_unwind());
+    let (gate, caught) = (pass.gate(), AssertUnwindSafe(work).catch_unwind());
     let mut work = Box::pin(async move {
-        match patience {
+        match terms.patience {
             Patience::Bounded => {
-                tokio::time::timeout(DEADLINE, caught).await.map_err(|_elapsed| Error::Deadline)?
+                tokio::time::timeout(terms.deadline, caught).await.map_err(|_elapsed| Error::Deadline)?
             }
             Patience::Unbounded => caught.await,
         }
         .unwrap_or_else(|_panic| panicked(&gate))
     });
-    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => reply(result),
-        Poll::Pending => drop(runtime.spawn(async move { reply(work.await) })),
+    if let Poll::Ready(result) = work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        return reply(result);
+    }
+    runtime.spawn(async move {
+        tokio::select! {
+            biased;
+            result = &mut work => reply(result),
+            () = killed(terms.thread) => {
+                reply(Err(Error::Interrupted));
+                if let Ok(result) = work.await {
+                    unheard(result);
+                }
+            }
+        }
+        drop(pass);
+    });
+}
+
+/// Ends when the process of this thread has been killed.
+async fn killed(thread: u32) {
+    if thread == 0 {
+        return pending().await;
+    }
+    loop {
+        tokio::time::sleep(LOOK).await;
+        if process::was_killed(thread) {
+            return;
+        }
     }
 }
 
@@ -129,7 +172,7 @@ mod tests {
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().expect("a runtime");
         let (told, hear) = mpsc::channel();
         let gate = Gate::default();
-        let on = (runtime.handle(), &gate);
+        let terms = Terms { patience: Patience::Unbounded, deadline: Duration::MAX, thread: 0 };
         let panics = |later: bool| async move {
             if later {
                 tokio::task::yield_now().await;
@@ -139,13 +182,36 @@ mod tests {
         for later in [false, true] {
             let told = told.clone();
             let reply = move |result: Result<()>| told.send(result).expect("the test listens");
-            answer(on, Patience::Unbounded, panics(later), reply);
+            answer(runtime.handle(), gate.enter("write"), terms, panics(later), reply, drop);
             assert!(matches!(hear.recv().expect("an answer"), Err(Error::Internal(_))), "{later}");
         }
         assert!(matches!(guarded::<()>(&gate, || panic!("as a bug would")), Err(Error::Internal(_))));
         assert_eq!(gate.answered().panics, 3);
         let reply = move |result: Result<u8>| told.send(result.map(drop)).expect("the test listens");
-        answer(on, Patience::Unbounded, async { Ok(1) }, reply);
+        answer(runtime.handle(), gate.enter("write"), terms, async { Ok(1) }, reply, drop);
         hear.recv().expect("an answer").expect("the next request is served");
+    }
+
+    #[test]
+    fn who_was_killed_is_answered_and_the_work_goes_on() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        let runtime = runtime.expect("a runtime");
+        let mut program = std::process::Command::new("sleep").arg("600").spawn().expect("coreutils");
+        let terms = Terms { patience: Patience::Unbounded, deadline: Duration::MAX, thread: program.id() };
+        let (gate, (told, hear)) = (Gate::default(), mpsc::channel());
+        let (finish, finished) = tokio::sync::oneshot::channel();
+        let (left, found) = mpsc::channel();
+        let work = async { finished.await.map_err(|_| Error::Internal("the test has ended")) };
+        let reply = move |result: Result<u8>| told.send(result).expect("the test listens");
+        let unheard = move |result| left.send(result).expect("the test listens");
+        answer(runtime.handle(), gate.enter("create"), terms, work, reply, unheard);
+        assert!(hear.recv_timeout(3 * LOOK).is_err(), "somebody waits for it");
+        // Nobody waits for its end: it stays as one that cannot go yet.
+        program.kill().expect("killed");
+        assert!(matches!(hear.recv().expect("an answer"), Err(Error::Interrupted)));
+        assert!(gate.answered().kinds.is_empty(), "another worker waits for the rest");
+        finish.send(7).expect("it goes on");
+        assert_eq!(found.recv(), Ok(7));
+        program.wait().expect("gone");
     }
 }

@@ -19,7 +19,7 @@ const RESENT: u64 = 1 << 63;
 
 pub(super) fn call(request: &Request, op: &'static str) -> Call {
     let unique = request.unique().0;
-    let call = Call { op, unique: unique & !RESENT, resent: unique & RESENT != 0 };
+    let call = Call { op, unique: unique & !RESENT, resent: unique & RESENT != 0, thread: request.pid() };
     if call.resent {
         tracing::info!(op, "sent again");
     }

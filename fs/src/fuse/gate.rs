@@ -119,6 +119,13 @@ impl Gate {
     }
 }
 
+impl Pass {
+    /// The gate through which it has come.
+    pub(super) fn gate(&self) -> Gate {
+        Gate(Arc::clone(&self.gate))
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
         let elapsed = clock::instant().saturating_duration_since(self.since);

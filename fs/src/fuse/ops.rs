@@ -5,9 +5,10 @@ mod directories;
 mod files;
 mod names;
 
-use super::answer::{Patience, answer, errno, guarded, seal};
+use super::answer::{Patience, Terms, answer, errno, guarded, seal};
 use super::decode::{absent, call, keeps_set_id, time};
 use super::gate::Pass;
+use super::outcome::Outcome;
 use super::{Adapter, file_attr};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -33,7 +34,7 @@ pub(super) const REQUEST_MAX: u32 = 1 << 20;
 const BACKGROUND: u16 = 64;
 
 impl Adapter {
-    fn run<T: Send + 'static>(
+    fn run<T: Outcome>(
         &self,
         call: Call,
         patience: Patience,
@@ -44,7 +45,7 @@ impl Adapter {
     }
 
     /// The same for a request that has been let in.
-    fn run_inside<T: Send + 'static>(
+    fn run_inside<T: Outcome>(
         &self,
         pass: Pass,
         call: Call,
@@ -52,12 +53,14 @@ impl Adapter {
         work: impl Future<Output = Result<T>> + Send + 'static,
         reply: impl FnOnce(Result<T>) + Send + 'static,
     ) {
-        let vfs = Arc::clone(&self.vfs);
-        answer((&self.runtime, &self.gate), patience, call.during(work), move |result| {
+        let (vfs, fs) = (Arc::clone(&self.vfs), self.clone());
+        let terms = Terms { patience, deadline: self.deadline, thread: call.thread };
+        let reply = move |result| {
             seal(&vfs, call);
             reply(result);
-            drop(pass);
-        });
+        };
+        let unheard = move |outcome: T| outcome.unheard(&fs);
+        answer(&self.runtime, pass, terms, call.during(work), reply, unheard);
         self.gate.rest();
     }
 

@@ -23,6 +23,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tarn_cache::{BucketId, Store as Cache, StoreOptions};
 
+/// No read or look-up takes longer, however its request fares; with its attempts a request takes less.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// Programs that wait for a worker come first.
+const SURVEY_AFTER: Duration = Duration::from_secs(10);
 /// See [`Options::note_after`]: a second, and what the clocks of a node and a store may differ.
 const NOTE_AFTER: Duration = Duration::from_secs(5);
 
@@ -82,11 +86,16 @@ pub async fn open_with(
     vfs.set_quota(changed.or(config.files.quota).filter(|bytes| *bytes > 0));
     take_over(&vfs, session.state.as_ref()).await?;
     let passthrough_off = no_passthrough(&config);
-    let options = AdapterOptions { passthrough: passthrough_off.is_none(), device: session.device };
+    let options = AdapterOptions {
+        passthrough: passthrough_off.is_none(),
+        device: session.device,
+        deadline: DEADLINE + config.store.retry_for,
+    };
     let mut adapter = Adapter::new(Arc::clone(&vfs), runtime, options);
     if let Some(state) = &session.state {
         adapter.restore(state);
     }
+    survey_later(&cache);
     let gate = adapter.gate();
     let mounted = Mounted {
         vfs: Arc::clone(&vfs),
@@ -193,6 +202,7 @@ pub fn s3_config(source: &Source, settings: &StoreSettings) -> S3Config {
         storage_class: settings.storage_class.clone(),
         attempt_timeout: settings.request_timeout,
         operation_timeout: settings.request_timeout * OPERATION,
+        retry_for: settings.retry_for,
         max_connections: settings.max_requests.max(1) * 2,
         ..S3Config::new(source.bucket.clone())
     }
@@ -230,6 +240,20 @@ fn open_cache(config: &Config) -> Result<Arc<Cache>, Failure> {
     }
     let error = std::io::Error::new(std::io::ErrorKind::InvalidInput, "the cache directory cannot be /");
     Err(error.into())
+}
+
+/// Has the cache look at what it holds.
+fn survey_later(cache: &Arc<Cache>) {
+    let cache = Arc::downgrade(cache);
+    tokio::spawn(async move {
+        tokio::time::sleep(SURVEY_AFTER).await;
+        let Some(cache) = cache.upgrade() else { return };
+        match tokio::task::spawn_blocking(move || cache.survey()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "look at what the cache holds"),
+            Err(error) => tracing::warn!(%error, "look at what the cache holds"),
+        }
+    });
 }
 
 fn host_name() -> String {

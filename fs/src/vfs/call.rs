@@ -20,6 +20,9 @@ pub struct Call {
     pub unique: u64,
     /// An earlier worker has had it.
     pub resent: bool,
+    /// The thread that waits for the answer, by the numbers of where the mount was made; zero if there is none, or
+    /// none that can be seen from there.
+    pub thread: u32,
 }
 
 tokio::task_local! {

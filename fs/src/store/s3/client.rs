@@ -13,7 +13,7 @@ use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::ProfileFileRegionProvider;
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
@@ -69,6 +69,7 @@ pub(super) async fn connect(config: &S3Config) -> Result<(Client, String)> {
         .http_client(http)
         .force_path_style(config.force_path_style(endpoint.as_deref()))
         .retry_config(retries(config))
+        .retry_partition(patience(config))
         .timeout_config(timeouts(config, Duration::ZERO))
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
@@ -122,10 +123,19 @@ fn region(config: &S3Config, foreign: bool) -> RegionProviderChain {
 /// The standard mode backs off from a `SlowDown` with growing, jittered pauses. The adaptive one limits the rate of the
 /// whole client to what it sent before: one `SlowDown` after a quiet minute and every request waits for seconds.
 fn retries(config: &S3Config) -> RetryConfig {
+    let attempts = if config.retry_for.is_zero() { config.max_attempts.max(1) } else { u32::MAX };
     RetryConfig::standard()
-        .with_max_attempts(config.max_attempts.max(1))
+        .with_max_attempts(attempts)
         .with_initial_backoff(Duration::from_millis(100))
         .with_max_backoff(Duration::from_secs(5))
+}
+
+/// Who shall wait for a server that is away is not to fail because many others wait too.
+fn patience(config: &S3Config) -> RetryPartition {
+    match config.retry_for.is_zero() {
+        true => RetryPartition::new("tarn"),
+        false => RetryPartition::custom("tarn, patient").token_bucket(TokenBucket::unlimited()).build(),
+    }
 }
 
 /// The time limits of a request whose own work takes up to `work`.
@@ -133,7 +143,7 @@ pub(super) fn timeouts(config: &S3Config, work: Duration) -> TimeoutConfig {
     TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT.min(config.attempt_timeout))
         .operation_attempt_timeout(config.attempt_timeout + work)
-        .operation_timeout(config.operation_timeout + work)
+        .operation_timeout(config.patience() + work)
         .build()
 }
 

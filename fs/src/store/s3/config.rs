@@ -33,6 +33,8 @@ pub struct S3Config {
     pub attempt_timeout: Duration,
     /// How long an operation may take with all its attempts, and a body without any progress.
     pub operation_timeout: Duration,
+    /// How long a server that is away or overloaded is asked again, whatever `max_attempts` says.
+    pub retry_for: Duration,
     /// Attempts of a request, the first included; also the number of times a broken body is resumed.
     pub max_attempts: u32,
     /// Idle connections kept for the next requests.
@@ -55,9 +57,15 @@ impl S3Config {
             storage_class: None,
             attempt_timeout: Duration::from_secs(20),
             operation_timeout: Duration::from_secs(60),
+            retry_for: Duration::ZERO,
             max_attempts: 4,
             max_connections: 64,
         }
+    }
+
+    /// How long a request may take with all its attempts, and a body without any progress.
+    pub(super) fn patience(&self) -> Duration {
+        self.operation_timeout.max(self.retry_for)
     }
 
     /// Whether the bucket goes into the path, given the endpoint that is really used.

@@ -77,7 +77,11 @@ async fn a_rename_sent_again_is_overtaken_by_the_killed_workers_last_request() {
         }
         let again = |from: &'static str, to: &'static str| {
             let (from, to) = ((Ino::ROOT, OsStr::new(from)), (Ino::ROOT, OsStr::new(to)));
-            Call { op: "rename", unique: 7, resent: true }.during(vfs.rename(from, to, RenameMode::Replace))
+            Call { op: "rename", unique: 7, resent: true, thread: 0 }.during(vfs.rename(
+                from,
+                to,
+                RenameMode::Replace,
+            ))
         };
         store.plan(at, Fault::Overtaken(&["file"]));
         again("file", "renamed").await.unwrap_or_else(|error| panic!("file, request {at}: {error}"));
