@@ -32,6 +32,8 @@ use std::time::Duration;
 const POOL_IDLE: Duration = Duration::from_secs(50);
 /// How long it may take to connect, at most.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The longest pause between two attempts, unless a server is waited for.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
 /// The region of servers that have none.
 const DEFAULT_REGION: &str = "us-east-1";
 /// What to do on a machine that trusts nobody.
@@ -122,12 +124,16 @@ fn region(config: &S3Config, foreign: bool) -> RegionProviderChain {
 
 /// The standard mode backs off from a `SlowDown` with growing, jittered pauses. The adaptive one limits the rate of the
 /// whole client to what it sent before: one `SlowDown` after a quiet minute and every request waits for seconds.
+///
+/// Who is patient has attempts for all of the time, even if chance makes most pauses short; not more, for the library
+/// adds all pauses up whenever it asks for credentials.
 fn retries(config: &S3Config) -> RetryConfig {
-    let attempts = if config.retry_for.is_zero() { config.max_attempts.max(1) } else { u32::MAX };
+    let longest = (config.retry_for / 120).clamp(MAX_BACKOFF, 6 * MAX_BACKOFF);
+    let patient = (config.retry_for.as_secs_f64() * 4.0 / longest.as_secs_f64()).ceil() as u32;
     RetryConfig::standard()
-        .with_max_attempts(attempts)
+        .with_max_attempts(config.max_attempts.max(1) + patient)
         .with_initial_backoff(Duration::from_millis(100))
-        .with_max_backoff(Duration::from_secs(5))
+        .with_max_backoff(longest)
 }
 
 /// Who shall wait for a server that is away is not to fail because many others wait too.
