@@ -299,7 +299,8 @@ impl Store {
 
     /// Looks on disk for objects that this process does not know. Returns whether there are candidates now.
     fn search(&self) -> bool {
-        self.see(self.scan().and_then(|found| Ok(self.budget.learn(&found, self.holds()?))));
+        let known = self.scan().and_then(|found| Ok((found, self.holds()?)));
+        self.see(known.map(|(found, holds)| self.budget.learn(&found, holds)));
         !self.budget.policy.lock().is_empty()
     }
 
