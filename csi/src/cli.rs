@@ -87,6 +87,10 @@ pub struct NodeArgs {
     /// Keep the cache that all mounts share here
     #[arg(long, value_name = "DIR", default_value = "/var/cache/tarn")]
     pub cache_dir: PathBuf,
+    /// Keep the cache of volumes with cacheTier: hot here; a symbolic link is followed at each mount, and where nothing is
+    /// there or works they use --cache-dir [default: they always do]
+    #[arg(long, value_name = "DIR")]
+    pub hot_cache_dir: Option<PathBuf>,
     /// Mount with this program [default: tarn beside this one]
     #[arg(long, value_name = "FILE")]
     pub tarn: Option<PathBuf>,

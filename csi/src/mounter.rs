@@ -3,16 +3,18 @@
 //!
 //! Two implementations: [`Tarn`] with the kernel, and [`fake::FakeMounter`] for tests.
 
+mod caches;
 mod command;
 pub mod fake;
 mod look;
 
+pub use caches::Caches;
 pub use command::Tarn;
 pub use look::Seen;
 
 use crate::credentials::Credentials;
 use crate::error::Result;
-use crate::parameters::Options;
+use crate::parameters::{CacheTier, Options};
 use crate::web_identity::{Role, Token};
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,6 +28,8 @@ pub struct MountPlan {
     pub dir: PathBuf,
     /// Options by the names that `tarn mount` gives them.
     pub options: Options,
+    /// Which of the node's caches it uses.
+    pub tier: CacheTier,
     /// Who asks the store.
     pub keys: Keys,
     /// A private folder for what the mount needs while it lives.

@@ -67,6 +67,7 @@ pub const PARAMETERS: &[Spec] = &[
     option("commit", "commit"),
     option("backlogSize", "backlog-size"),
     option("backlogAge", "backlog-age"),
+    spec(CACHE_TIER, Stands::Both),
     option("cacheSize", "cache-size"),
     option("memoryLimit", "memory-limit"),
     option("partSize", "part-size"),
@@ -87,6 +88,8 @@ pub const PARAMETERS: &[Spec] = &[
     option("probe", "probe"),
 ];
 
+/// Which of a node's caches a volume uses.
+const CACHE_TIER: &str = "cacheTier";
 /// The option that says how much a volume may hold.
 pub const QUOTA: &str = "quota";
 /// Options that change where requests go: neither mount options nor inline volumes may set them.
@@ -95,6 +98,30 @@ const REACH: &[&str] = &["endpoint", "region", "path-style", "anonymous", "reque
 const FOREIGN: &[&str] = &["csi.storage.k8s.io/", "storage.kubernetes.io/"];
 /// The default folder of a volume in a shared bucket.
 const FOLDER_PATTERN: &str = "${pv.name}";
+
+/// Which of a node's caches a volume uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CacheTier {
+    /// A folder of the node.
+    #[default]
+    Standard,
+    /// The node's cache volume, while it has one.
+    Hot,
+}
+
+impl CacheTier {
+    /// Its words, as a parameter says them.
+    pub const WORDS: &[(&str, Self)] = &[("standard", Self::Standard), ("hot", Self::Hot)];
+
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Hot => "hot",
+        }
+    }
+}
 
 /// Options of `tarn mount` by name.
 pub type Options = BTreeMap<&'static str, String>;
@@ -114,6 +141,8 @@ pub struct Class {
     pub role: Option<String>,
     /// Whether a volume may hold no more than its size.
     pub quota: bool,
+    /// Which of a node's caches its volumes use.
+    pub tier: CacheTier,
     /// Options of its mounts.
     pub options: Options,
 }
@@ -150,6 +179,7 @@ impl Class {
             on_delete: reader.word("onDelete", OnDelete::WORDS)?.unwrap_or(OnDelete::Purge),
             role: reader.role()?,
             quota: reader.word("quota", ON_OFF)?.unwrap_or(true),
+            tier: reader.tier()?,
             options: reader.options()?,
         })
     }
@@ -183,9 +213,14 @@ impl Class {
 
     /// A checksum of what may not differ when a volume is asked for again.
     pub fn digest(&self) -> String {
-        let Self { bucket, folder_pattern, versioning, on_delete: _, role, quota, options } = self;
+        let Self { bucket, folder_pattern, versioning, on_delete: _, role, quota, tier, options } = self;
+        // What is as before must not change the sum of volumes that were made before.
         let quota = if *quota { "" } else { " without quota" };
-        let text = format!("{bucket:?} {folder_pattern:?} {versioning} {role:?} {options:?}{quota}");
+        let tier = match tier {
+            CacheTier::Standard => "",
+            CacheTier::Hot => " hot",
+        };
+        let text = format!("{bucket:?} {folder_pattern:?} {versioning} {role:?} {options:?}{quota}{tier}");
         Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 }
@@ -214,6 +249,8 @@ pub struct Attributes {
     pub prefix: String,
     /// The role in which each pod mounts, with the token of its own service account.
     pub role: Option<String>,
+    /// Which of the node's caches it uses.
+    pub tier: CacheTier,
     /// Options of the mount.
     pub options: Options,
 }
@@ -242,7 +279,8 @@ impl Attributes {
                 .map_err(|why| reader.wrong("prefix", prefix, &format!("a folder; it {why}")))?;
         }
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok(Self { bucket: bucket.to_owned(), prefix, role: reader.role()?, options: reader.options()? })
+        let (role, tier, options) = (reader.role()?, reader.tier()?, reader.options()?);
+        Ok(Self { bucket: bucket.to_owned(), prefix, role, tier, options })
     }
 
     /// The same for an inline volume, which any user of a namespace may write: it may not say where requests go.
@@ -263,6 +301,9 @@ impl Attributes {
             context.insert("prefix".to_owned(), self.prefix.clone());
         }
         context.extend(self.role.clone().map(|role| ("roleArn".to_owned(), role)));
+        if self.tier != CacheTier::default() {
+            context.insert(CACHE_TIER.to_owned(), self.tier.word().to_owned());
+        }
         for spec in PARAMETERS {
             if let Some(value) = spec.option.and_then(|option| self.options.get(option)) {
                 context.insert(spec.name.to_owned(), value.clone());
@@ -340,6 +381,10 @@ impl<'a> Reader<'a> {
         find_word(text, words)
             .map(Some)
             .ok_or_else(|| self.wrong(name, text, &format!("one of {}", all.join(", "))))
+    }
+
+    fn tier(&self) -> Result<CacheTier> {
+        Ok(self.word(CACHE_TIER, CacheTier::WORDS)?.unwrap_or_default())
     }
 
     /// A role's ARN (IAM user guide, "IAM ARNs"): it goes into a request, so nothing else may.

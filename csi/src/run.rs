@@ -5,7 +5,7 @@ use crate::controller::Controller;
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::identity::Identity;
-use crate::mounter::Tarn;
+use crate::mounter::{Caches, Tarn};
 use crate::node::{Node, NodeSettings};
 use crate::parameters::Options;
 use crate::proto::controller_server::ControllerServer;
@@ -125,7 +125,7 @@ fn node(driver: Arc<Driver>, args: &NodeArgs) -> Result<Node> {
     let mounter = Tarn {
         program,
         own_program: own,
-        cache: args.cache_dir.clone(),
+        caches: Caches { standard: args.cache_dir.clone(), hot: args.hot_cache_dir.clone() },
         credentials,
         defaults,
         commit_time: args.commit_timeout,

@@ -8,7 +8,7 @@ use super::copies::{Copies, Progress, Site, copy_all};
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::notes::{self, Found};
-use crate::parameters::{Attributes, Changes, Class, Options};
+use crate::parameters::{Attributes, CacheTier, Changes, Class, Options};
 use crate::proto::CapacityRange;
 use crate::record::{OnDelete, Record, State};
 use crate::service::Service;
@@ -130,14 +130,21 @@ pub(super) async fn create(
         record.state = State::Ready;
         notes::update(&*service, &plan.id, &record).await?;
     }
-    let (role, options) = (plan.class.role.clone(), plan.class.options_for(record.bytes));
-    let attributes = Attributes { role, ..attributes(&plan.id, &record, options) };
+    let (role, tier) = (plan.class.role.clone(), plan.class.tier);
+    let options = plan.class.options_for(record.bytes);
+    let attributes = Attributes { role, tier, ..attributes(&plan.id, &record, options) };
     Ok(Made { id: plan.id, record, attributes })
 }
 
 /// What a node must know of a volume.
 pub(super) fn attributes(id: &VolumeId, record: &Record, options: Options) -> Attributes {
-    Attributes { bucket: id.place.bucket().to_owned(), prefix: record.folder.clone(), role: None, options }
+    Attributes {
+        bucket: id.place.bucket().to_owned(),
+        prefix: record.folder.clone(),
+        role: None,
+        tier: CacheTier::default(),
+        options,
+    }
 }
 
 /// The bucket and folder of a source, which must be complete.

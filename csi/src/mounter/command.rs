@@ -2,8 +2,9 @@
 //! folder that `tarn-csi credentials` reads. Its arguments are the bucket, the directory and that file's name;
 //! its environment is built from nothing.
 
+use super::caches::Cache;
 use super::look::{ask, in_table, look};
-use super::{Access, Keys, MountPlan, Mounter, Seen, Space};
+use super::{Access, Caches, Keys, MountPlan, Mounter, Seen, Space};
 use crate::credentials::write_private;
 use crate::error::{Error, Kind, Result};
 use crate::parameters::Options;
@@ -36,6 +37,10 @@ const KEPT: &[&str] = &[
     "NO_PROXY",
 ];
 
+/// What the mount is told, in its private folder.
+const CONFIG: &str = "mount.toml";
+const CACHE_DIR: &str = "cache-dir";
+
 /// The real mounter.
 #[derive(Debug, Clone)]
 pub struct Tarn {
@@ -43,8 +48,8 @@ pub struct Tarn {
     pub program: PathBuf,
     /// This program, which mounts ask for their keys.
     pub own_program: PathBuf,
-    /// The cache that all mounts of the node share.
-    pub cache: PathBuf,
+    /// The caches that the mounts of the node share.
+    pub caches: Caches,
     /// The driver's own keys, a folder of files; `None` is the SDK's chain.
     pub credentials: Option<PathBuf>,
     /// Options that every mount has unless its volume says otherwise: endpoint, region, certificates.
@@ -55,17 +60,20 @@ pub struct Tarn {
 
 impl Tarn {
     /// Writes what the mount reads, and gives the command.
-    fn prepare(&self, plan: &MountPlan) -> io::Result<Command> {
+    fn prepare(&self, plan: &MountPlan, cache: &Cache) -> io::Result<Command> {
         DirBuilder::new().recursive(true).mode(0o700).create(&plan.home)?;
         let mut table = toml::Table::new();
         let text = |value: &str| toml::Value::String(value.to_owned());
         for (name, value) in self.defaults.iter().chain(&plan.options) {
             table.insert((*name).to_owned(), text(value));
         }
-        table.insert("cache-dir".to_owned(), text(&shown(&self.cache)?));
+        table.insert(CACHE_DIR.to_owned(), text(&shown(&cache.dir)?));
+        if let Some(size) = cache.size {
+            table.entry("cache-size").or_insert(text(size));
+        }
         // The users of a pod are not the user who mounts.
         table.insert("allow-other".to_owned(), text("true"));
-        let config = plan.home.join("mount.toml");
+        let config = plan.home.join(CONFIG);
         write_private(&config, &table.to_string())?;
         let mut command = Command::new(&self.program);
         command.arg("mount").arg(&plan.source).arg(&plan.dir).arg("--config").arg(&config);
@@ -115,6 +123,12 @@ impl Tarn {
         let program = shown(&self.own_program)?;
         Ok(format!("[default]\ncredential_process = \"{program}\" credentials \"{}\"\n", shown(keys)?))
     }
+}
+
+/// Where the mount of a private folder has cached before, if there was one.
+fn earlier_cache(home: &Path) -> Option<PathBuf> {
+    let table: toml::Table = fs::read_to_string(home.join(CONFIG)).ok()?.parse().ok()?;
+    table.get(CACHE_DIR)?.as_str().map(PathBuf::from)
 }
 
 /// A path for a file that a shell reads: these are the driver's own, and plain.
@@ -167,7 +181,8 @@ async fn run(mut command: Command, limit: Duration) -> Result<()> {
 #[async_trait::async_trait]
 impl Mounter for Tarn {
     async fn mount(&self, plan: &MountPlan) -> Result<()> {
-        let command = self.prepare(plan);
+        let cache = self.caches.choose(plan.tier, earlier_cache(&plan.home)).await;
+        let command = self.prepare(plan, &cache);
         let command = command.map_err(|error| Error::local("prepare the mount", &error))?;
         run(command, MOUNT_TIME).await?;
         match look(&plan.dir).await? {
@@ -272,13 +287,14 @@ impl Mounter for Tarn {
 mod tests {
     use super::*;
     use crate::credentials::Credentials;
+    use crate::parameters::CacheTier;
     use std::collections::HashMap;
 
     fn tarn(credentials: Option<PathBuf>) -> Tarn {
         Tarn {
             program: "/usr/bin/tarn".into(),
             own_program: "/usr/bin/tarn-csi".into(),
-            cache: "/var/cache/tarn".into(),
+            caches: Caches { standard: "/var/cache/tarn".into(), hot: None },
             credentials,
             defaults: Options::from([
                 ("region", "eu-west-1".to_owned()),
@@ -286,6 +302,10 @@ mod tests {
             ]),
             commit_time: Duration::from_secs(1),
         }
+    }
+
+    fn own() -> Cache {
+        Cache { dir: "/var/cache/tarn".into(), size: None }
     }
 
     fn secret() -> Credentials {
@@ -301,10 +321,11 @@ mod tests {
             source: "s3://b/p/".into(),
             dir: "/mnt".into(),
             options: Options::from([("endpoint", "http://b".to_owned())]),
+            tier: CacheTier::Standard,
             keys: Keys::Own(secret()),
             home: temp.path().join("home"),
         };
-        let command = tarn(None).prepare(&plan).expect("prepared");
+        let command = tarn(None).prepare(&plan, &own()).expect("prepared");
         let seen = format!("{:?} {:?}", command.as_std().get_args(), command.as_std().get_envs());
         assert!(!seen.contains("THEKEY") && !seen.contains("THESECRET"), "{seen}");
         let config = fs::read_to_string(plan.home.join("mount.toml")).expect("written");
@@ -321,12 +342,39 @@ mod tests {
             source: "s3://b/".into(),
             dir: "/mnt".into(),
             options: Options::new(),
+            tier: CacheTier::Standard,
             keys: Keys::Driver,
             home: temp.path().join("home"),
         };
-        let command = tarn(None).prepare(&plan).expect("prepared");
+        let command = tarn(None).prepare(&plan, &own()).expect("prepared");
         for (name, _) in command.as_std().get_envs() {
             assert!(KEPT.iter().any(|kept| name == *kept), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_cache_is_what_was_chosen_and_its_size_what_the_volume_says() {
+        let temp = tempfile::tempdir().expect("temp dir");
+        let plan = |size: Option<&str>| MountPlan {
+            source: "s3://b/".into(),
+            dir: "/mnt".into(),
+            options: size.map(|size| ("cache-size", size.to_owned())).into_iter().collect(),
+            tier: CacheTier::Hot,
+            keys: Keys::Driver,
+            home: temp.path().join("home"),
+        };
+        assert_eq!(earlier_cache(&temp.path().join("home")), None);
+        for (cache, wanted, size) in [
+            (Cache { dir: "/volume".into(), size: Some("64TiB") }, None, Some("64TiB")),
+            (Cache { dir: "/volume".into(), size: Some("64TiB") }, Some("1GiB"), Some("1GiB")),
+            (own(), None, None),
+        ] {
+            let plan = plan(wanted);
+            tarn(None).prepare(&plan, &cache).expect("prepared");
+            let told: toml::Table =
+                fs::read_to_string(plan.home.join(CONFIG)).expect("written").parse().expect("TOML");
+            assert_eq!(told.get("cache-size").and_then(|value| value.as_str()), size);
+            assert_eq!(earlier_cache(&plan.home), Some(cache.dir));
         }
     }
 

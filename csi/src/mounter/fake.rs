@@ -2,7 +2,7 @@
 
 use super::{Access, Keys, MountPlan, Mounter, Seen, Space};
 use crate::error::{Error, Kind, Result};
-use crate::parameters::QUOTA;
+use crate::parameters::{CacheTier, QUOTA};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,7 @@ struct Mount {
     source: String,
     access: Access,
     quota: Option<u64>,
+    tier: CacheTier,
     dead: bool,
 }
 
@@ -58,6 +59,11 @@ impl FakeMounter {
         self.state.lock().mounts.get(dir)?.quota
     }
 
+    /// Which of the node's caches a mount uses; `None` if nothing is mounted there.
+    pub fn tier(&self, dir: &Path) -> Option<CacheTier> {
+        self.state.lock().mounts.get(dir).map(|mount| mount.tier)
+    }
+
     /// How a directory may be used; `None` if nothing is mounted there.
     pub fn access(&self, dir: &Path) -> Option<Access> {
         self.state.lock().mounts.get(dir).map(|mount| mount.access)
@@ -77,6 +83,7 @@ impl Mounter for FakeMounter {
             source: plan.source.trim_end_matches('/').to_owned(),
             access: Access::ReadWrite,
             quota: plan.options.get(QUOTA).and_then(|bytes| bytes.parse().ok()),
+            tier: plan.tier,
             dead: false,
         };
         state.mounts.insert(plan.dir.clone(), mount);

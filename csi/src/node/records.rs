@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::mounter::Tarn;
-use crate::parameters::Options;
+use crate::parameters::{CacheTier, Options};
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -21,6 +21,9 @@ pub(super) struct Staged {
     pub(super) source: String,
     /// Options of the mount, by the names of `tarn mount`.
     pub(super) options: BTreeMap<String, String>,
+    /// Which of the node's caches it uses.
+    #[serde(default)]
+    pub(super) tier: CacheTier,
     /// The pods' fsGroup.
     pub(super) group: Option<u32>,
 }

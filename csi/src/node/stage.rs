@@ -57,6 +57,7 @@ impl Node {
             volume_id: volume_id.to_owned(),
             dir: dir.to_owned(),
             source: attributes.source(),
+            tier: attributes.tier,
             options: attributes.options.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
             group,
         })
@@ -93,6 +94,7 @@ impl Node {
             source: staged.source.clone(),
             dir: staged.dir.clone(),
             options: staged.known_options(),
+            tier: staged.tier,
             keys,
             home: self.records.home(&staged.dir),
         };

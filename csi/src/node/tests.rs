@@ -2,7 +2,7 @@ use super::*;
 use crate::capability::Use;
 use crate::mounter::Access;
 use crate::mounter::fake::FakeMounter;
-use crate::parameters::Attributes;
+use crate::parameters::{Attributes, CacheTier};
 use crate::proto::volume_capability::access_mode::Mode;
 use crate::proto::volume_capability::{AccessMode, AccessType, MountVolume};
 use crate::record::{OnDelete, Record, State};
@@ -199,6 +199,23 @@ async fn another_volume_or_other_options_at_the_same_place_are_refused() {
     let request =
         NodeUnstageVolumeRequest { volume_id: "other".into(), staging_target_path: world.dir("staging") };
     assert_eq!(world.node.unstage(request).await.expect_err("another's").kind, Kind::Precondition);
+}
+
+#[tokio::test]
+async fn a_volume_of_the_hot_tier_is_mounted_in_it_also_after_its_mount_has_died() {
+    let world = World::new();
+    let mut request = world.stage_request(Mode::MultiNodeMultiWriter);
+    request.volume_context.insert("cacheTier".into(), "hot".into());
+    let dir = PathBuf::from(&request.staging_target_path);
+    for _ in 0..2 {
+        world.node.stage(request.clone()).await.expect("staged");
+    }
+    assert_eq!((world.mounter.tier(&dir), world.mounter.made()), (Some(CacheTier::Hot), 1));
+    world.mounter.kill(&dir);
+    world.publish("one").await.expect("healed");
+    assert_eq!((world.mounter.tier(&dir), world.mounter.made()), (Some(CacheTier::Hot), 2));
+    let error = world.stage().await.expect_err("the same volume in another tier");
+    assert_eq!(error.kind, Kind::Exists);
 }
 
 #[tokio::test]

@@ -75,6 +75,8 @@ fn an_error_names_parameter_value_and_bound() {
         (&[("onDelete", "drop")][..], &["onDelete", "\"drop\"", "purge, refuse-unless-empty, keep"][..]),
         (&[("versioning", "yes")][..], &["versioning", "\"yes\"", "true, false"][..]),
         (&[("bucket", "Not_A_Bucket")][..], &["bucket", "Not_A_Bucket", "3 to 63"][..]),
+        (&[("cacheTier", "warm")][..], &["cacheTier", "\"warm\"", "standard, hot"][..]),
+        (&[("cachetier", "hot")][..], &["unknown parameter \"cachetier\"", "cacheTier"][..]),
         (&[("partSize", "1MiB")][..], &["part-size", "1MiB", "5MiB to 5GiB"][..]),
         (&[("umask", "999")][..], &["umask", "999", "octal"][..]),
         (&[("endpoint", "file:///etc")][..], &["endpoint", "file:///etc"][..]),
@@ -134,6 +136,23 @@ fn attributes_come_back_and_hostile_ones_are_refused() {
     ] {
         refused(Attributes::parse(&map(pairs)));
     }
+}
+
+#[test]
+fn the_tier_of_the_cache_is_remembered_and_changes_nothing_for_volumes_that_name_none() {
+    let class = |pairs: &[(&str, &str)]| Class::parse(&map(pairs)).expect("valid");
+    let [none, standard, hot] = [&[][..], &[("cacheTier", "standard")], &[("cacheTier", "hot")]].map(class);
+    assert_eq!(
+        [none.tier, standard.tier, hot.tier],
+        [CacheTier::Standard, CacheTier::Standard, CacheTier::Hot]
+    );
+    assert_eq!(none.digest(), standard.digest());
+    assert_ne!(none.digest(), hot.digest());
+    let read = |pairs: &[(&str, &str)]| Attributes::parse(&map(pairs)).expect("valid").to_context();
+    assert_eq!(read(&[("bucket", "data"), ("cacheTier", "standard")]), map(&[("bucket", "data")]));
+    let hot = map(&[("bucket", "data"), ("cacheTier", "hot")]);
+    assert_eq!(Attributes::parse(&hot).expect("valid").to_context(), hot);
+    refused(Attributes::parse(&map(&[("bucket", "data"), ("cacheTier", "cold")])));
 }
 
 #[test]
