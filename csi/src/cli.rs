@@ -1,6 +1,8 @@
 //! The command line: settings of the driver itself. What a volume may set is in [`crate::parameters`].
 
+use crate::kubernetes::ACCOUNT;
 use clap::{Args, Parser, Subcommand};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -22,6 +24,8 @@ pub enum Command {
     Node(NodeCommand),
     /// Serve both on one socket, for tests
     All(NodeCommand),
+    /// Run the program that looks after a node's cache volume, and write its CacheVolume
+    CacheVolume(CacheVolumeArgs),
     /// Print the keys in a folder for the AWS SDK (credential_process)
     Credentials {
         /// Folder with the files accessKeyId and secretAccessKey
@@ -38,6 +42,23 @@ pub struct NodeCommand {
     /// What a node needs
     #[command(flatten)]
     pub node: NodeArgs,
+}
+
+/// `tarn-csi cache-volume`
+#[derive(Debug, Args)]
+pub struct CacheVolumeArgs {
+    /// The node's name
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub node_name: String,
+    /// Write to this Kubernetes API [default: that of the pod]
+    #[arg(long, value_name = "URL")]
+    pub kubernetes: Option<String>,
+    /// Take the token and the cluster's certificate from this folder
+    #[arg(long, value_name = "DIR", default_value = ACCOUNT)]
+    pub service_account: PathBuf,
+    /// The program and its arguments, such as -- tarn-volume run --owner shop-prod
+    #[arg(last = true, required = true, value_name = "PROGRAM")]
+    pub program: Vec<OsString>,
 }
 
 /// What every part needs.
@@ -134,6 +155,14 @@ fn pair(text: &str) -> Result<(String, String), String> {
 mod tests {
     use super::*;
     use clap::CommandFactory;
+
+    #[test]
+    fn a_program_keeps_its_own_arguments() {
+        let line = ["tarn-csi", "cache-volume", "--node-name=n", "--", "tarn-volume", "run", "--node", "m"];
+        let Command::CacheVolume(args) = Cli::parse_from(line).command else { panic!("cache-volume") };
+        assert_eq!((args.node_name.as_str(), args.program.len()), ("n", 4));
+        assert!(Cli::try_parse_from(&line[..3]).is_err(), "no program");
+    }
 
     #[test]
     fn clap_accepts_its_definition() {

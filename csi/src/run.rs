@@ -1,10 +1,12 @@
 //! Puts the parts together and serves them. The only place that knows them all.
 
+use crate::cache_volume;
 use crate::cli::{Cli, Command, DriverArgs, NodeArgs, NodeCommand};
 use crate::controller::Controller;
 use crate::driver::Driver;
 use crate::error::{Error, Kind, Result};
 use crate::identity::Identity;
+use crate::kubernetes::Kubernetes;
 use crate::mounter::{Caches, Tarn};
 use crate::node::{Node, NodeSettings};
 use crate::parameters::Options;
@@ -27,11 +29,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tonic::transport::Server;
+use tracing::Level;
 
 /// Runs `tarn-csi`.
 pub async fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Credentials { folder } => print_credentials(&folder).await,
+        Command::CacheVolume(args) => {
+            log(Level::INFO);
+            let kubernetes = Kubernetes::connect(args.kubernetes.as_deref(), &args.service_account)?;
+            cache_volume::run(kubernetes, &args.node_name, &args.program).await
+        }
         Command::Controller(args) => serve(args, Part::Controller, None).await,
         Command::Node(_) if supervise::is_wanted() => supervise::run().await,
         Command::Node(NodeCommand { driver, node }) => serve(driver, Part::Node, Some(node)).await,
@@ -54,11 +62,7 @@ async fn print_credentials(folder: &Path) -> Result<()> {
 }
 
 async fn serve(args: DriverArgs, part: Part, node: Option<NodeArgs>) -> Result<()> {
-    tracing_subscriber::fmt()
-        .with_max_level(args.log_level)
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .init();
+    log(args.log_level);
     let socket = Socket::listen(&args.csi_endpoint).await?;
     let driver = Arc::new(driver(&args));
     let (stop, stopped) = watch::channel(false);
@@ -89,6 +93,10 @@ async fn serve(args: DriverArgs, part: Part, node: Option<NodeArgs>) -> Result<(
     signals.abort();
     tracing::info!("ended");
     served
+}
+
+fn log(level: Level) {
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_ansi(false).init();
 }
 
 fn driver(args: &DriverArgs) -> Driver {
