@@ -220,7 +220,9 @@ fn open_cache(config: &Config) -> Result<Arc<Cache>, Failure> {
     if let Some(parent) = dir.parent() {
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent);
         made.map_err(|error| Failure::text(format!("make {} for the cache: {error}", parent.display())))?;
-        let disk = rustix::fs::statvfs(parent).map_err(std::io::Error::from)?;
+        // The directory may be there already and have a disk of its own.
+        let disk = rustix::fs::statvfs(dir).or_else(|_| rustix::fs::statvfs(parent));
+        let disk = disk.map_err(std::io::Error::from)?;
         let total = disk.f_blocks.saturating_mul(disk.f_frsize);
         let cache = Cache::open(StoreOptions {
             dir: dir.clone(),
