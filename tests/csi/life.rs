@@ -47,7 +47,7 @@ pub(crate) struct Volume {
     pub(crate) id: String,
     pub(crate) context: HashMap<String, String>,
     pub(crate) secrets: HashMap<String, String>,
-    staging: PathBuf,
+    pub(crate) staging: PathBuf,
 }
 
 impl Volume {
@@ -123,7 +123,7 @@ impl Volume {
     }
 
     /// Sends a signal to what serves the mount.
-    fn signal_mount(&self, signal: &str) -> Result<()> {
+    pub(crate) fn signal_mount(&self, signal: &str) -> Result<()> {
         let pattern = format!("mount .* {}", self.staging.display());
         let found = run::must(run::command("pgrep").args(["-f", &pattern]), Duration::from_secs(10))?;
         for pid in found.lines() {

@@ -100,6 +100,11 @@ impl Driver {
         self.home.path().join("state")
     }
 
+    /// The folder that its mounts cache in.
+    pub fn cache(&self) -> PathBuf {
+        self.home.path().join("cache")
+    }
+
     /// A path in the folder of the kubelet.
     pub fn kubelet(&self, name: &str) -> PathBuf {
         self.home.path().join("kubelet").join(name)
