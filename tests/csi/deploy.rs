@@ -1,18 +1,20 @@
 //! The chart, the kustomize base and the examples: rendered with the real helm, and held against what the driver takes.
 
 use crate::Test;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
-use tarn_csi::cli::Cli;
+use tarn_csi::cli::{Cli, Command};
 use tarn_csi::parameters::{Attributes, Class};
 use tarn_tests::server::Server;
 use tarn_tests::{paths, run};
 
 pub(crate) const TESTS: &[(&str, Test)] = &[
     ("deploy::the_chart_renders_with_arguments_that_the_driver_takes", chart),
+    ("deploy::the_hot_tier_renders_with_arguments_that_tarn_volume_takes", hot_tier),
+    ("deploy::the_policy_is_the_one_that_is_explained", policy),
     ("deploy::the_kustomize_base_is_the_rendered_chart", base),
     ("deploy::examples_say_what_the_driver_takes", examples),
 ];
@@ -29,6 +31,13 @@ const ALL: &[&str] = &[
     "store.endpoint=http://minio:9000",
     "store.region=us-east-1",
     "secretNamespaces={one,two}",
+    "hotTier.enabled=true",
+    "hotTier.owner=shop-prod",
+    "hotTier.region=eu-central-1",
+    "hotTier.options.maxSize=500Gi",
+    "hotTier.options.iops=16000",
+    "hotTier.nodeSelector.pool=data",
+    "hotTier.serviceAccountAnnotations.role=arn",
 ];
 
 fn helm(arguments: &[&str], values: &[&str]) -> Result<String> {
@@ -64,12 +73,72 @@ fn chart(_: &Server) -> Result<()> {
 
 /// The arguments of each container that is called tarn-csi.
 fn commands(rendered: &str) -> Vec<Vec<String>> {
-    let containers = rendered.split("- name: tarn-csi\n").skip(1);
+    arguments_of(rendered, "tarn-csi")
+}
+
+/// The arguments of each container of a name.
+fn arguments_of(rendered: &str, container: &str) -> Vec<Vec<String>> {
+    let name = format!("- name: {container}\n");
+    let containers = rendered.split(&name).skip(1);
     let arguments = containers.filter_map(|text| text.split_once("args:\n")).map(|(_, text)| {
         let items = text.lines().map_while(|line| line.trim().strip_prefix("- "));
-        items.map(str::to_owned).collect()
+        items.map(|item| item.trim_matches('"').to_owned()).collect()
     });
     arguments.collect()
+}
+
+fn hot_tier(_: &Server) -> Result<()> {
+    ensure!(!render(&[])?.contains("hot-tier"), "it is off unless it is wanted");
+    let rendered = render(ALL)?;
+    for wanted in
+        ["kind: CustomResourceDefinition", "--hot-cache-dir=/var/lib/tarn/cache", "resources: [cachevolumes]"]
+    {
+        ensure!(rendered.contains(wanted), "{wanted} is missing");
+    }
+    let unnamed = helm(&["template", "tarn"], &["hotTier.enabled=true"]).expect_err("no owner");
+    ensure!(format!("{unnamed:#}").contains("hotTier.owner"), "{unnamed:#}");
+    let medium = render(&["hotTier.enabled=true", "hotTier.medium.emptyDir.sizeLimit=5Gi"])?;
+    ensure!(
+        medium.contains("sizeLimit: 5Gi") && medium.contains("--hot-cache-dir="),
+        "the medium is not mounted"
+    );
+    ensure!(!medium.contains("tarn-volume"), "another medium needs no EBS");
+    let refused = tarn_volume(&render(&[ALL, &["hotTier.options.iops=1"]].concat())?)?;
+    ensure!(refused.contains("iops is 1, allowed is"), "{refused}");
+    // Everything is taken; there is only no EC2 here.
+    let taken = tarn_volume(&rendered)?;
+    ensure!(taken.contains("metadata"), "{taken}");
+    Ok(())
+}
+
+/// What the program that the chart starts says of its arguments, on a machine that is no instance.
+fn tarn_volume(rendered: &str) -> Result<String> {
+    let arguments = arguments_of(rendered, "tarn-volume").pop().context("the container")?;
+    let line = ["tarn-csi".to_owned(), "cache-volume".to_owned(), "--node-name=n".to_owned()];
+    let line = line.into_iter().chain(arguments.into_iter().skip(1));
+    let Command::CacheVolume(parsed) = Cli::try_parse_from(line)?.command else {
+        bail!("the container runs something else");
+    };
+    let program = parsed.program.first().context("a program")?;
+    ensure!(program == "/usr/bin/tarn-volume", "{}", program.display());
+    let home = tempfile::tempdir()?;
+    let mut command = run::command(paths::program("tarn-volume")?);
+    command.args(&parsed.program[1..]).args(["--metadata-endpoint", "http://127.0.0.1:9"]);
+    for (flag, name) in [("--mounts", "volumes"), ("--host-dir", "own"), ("--link", "link")] {
+        command.arg(flag).arg(home.path().join(name));
+    }
+    let outcome = run::run(&mut command, Duration::from_secs(60))?;
+    ensure!(!outcome.status.success(), "it goes on without EC2");
+    Ok(outcome.stderr)
+}
+
+fn policy(_: &Server) -> Result<()> {
+    let read =
+        |path: &str| std::fs::read_to_string(paths::root().join(path)).with_context(|| path.to_owned());
+    let policy = read("deploy/iam/cache-volumes.json")?;
+    serde_json::from_str::<serde_json::Value>(&policy)?;
+    ensure!(read("cache/volume/README.md")?.contains(&policy), "cache/volume/README.md has another policy");
+    Ok(())
 }
 
 fn base(_: &Server) -> Result<()> {
