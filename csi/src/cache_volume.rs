@@ -39,7 +39,7 @@ pub async fn run(kubernetes: Kubernetes, node: &str, program: &[OsString]) -> Re
     let stdout =
         child.stdout.take().ok_or_else(|| Error::new(Kind::Internal, "the program has no output"))?;
     let mut lines = BufReader::new(stdout).lines();
-    let (tell, told) = watch::channel(None);
+    let (tell, told) = watch::channel(None::<Told>);
     let writer = tokio::spawn(write(kubernetes, node.to_owned(), told));
     let ended = loop {
         let stop = tokio::select! {
@@ -62,13 +62,14 @@ pub async fn run(kubernetes: Kubernetes, node: &str, program: &[OsString]) -> Re
             kill_process(pid, stop).map_err(|errno| failed(errno.into()))?;
         }
     };
+    let text = format!("the program has ended with {ended}");
+    if !ended.success() {
+        tell.send_modify(|told| told.get_or_insert_default().last_error = Some(text.clone()));
+    }
     // The writer ends with the last thing that was said, unless the API is away.
     drop(tell);
     let _ = tokio::time::timeout(PAUSE_AFTER_FAILURE, writer).await;
-    if ended.success() {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Internal, format!("the program has ended with {ended}")))
+    if ended.success() { Ok(()) } else { Err(Error::new(Kind::Internal, text)) }
 }
 
 /// Writes the newest of what is told, until nothing more is.
@@ -202,8 +203,12 @@ mod tests {
         let program = ["printf", "%s", &lines].map(OsString::from);
         run(api.client(), "node-1", &program).await.expect("a good end");
         assert_eq!(api.object(OBJECT).expect("made")["status"]["place"], "Volume");
+        api.remove(OBJECT);
         let failing = run(api.client(), "node-1", &["false".into()]).await.expect_err("a bad end");
         assert!(failing.message.contains("exit status: 1"), "{failing}");
+        let status = api.object(OBJECT).expect("made")["status"].clone();
+        assert_eq!((status.get("place"), &status["lastError"]), (None, &json!(failing.message)));
+        assert_eq!(status["conditions"][0]["status"], "Unknown");
     }
 
     #[tokio::test]

@@ -4,14 +4,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// What `tarn-volume run` tells, as far as it is passed on.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Told {
     place: Option<Place>,
     volumes: Vec<Volume>,
     doing: Option<String>,
     conditions: Vec<Wait>,
-    last_error: Option<String>,
+    pub(super) last_error: Option<String>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -57,8 +57,12 @@ impl Told {
             None => self.volumes.first(),
         };
         let staged = volume.and_then(|volume| volume.staged.as_ref());
+        let place = self.place.as_ref().map(|place| match place {
+            Place::Host => "Host",
+            Place::Volume(_) => "Volume",
+        });
         let fields = [
-            ("place", json!(if serving.is_some() { "Volume" } else { "Host" })),
+            ("place", json!(place)),
             ("volumeId", json!(serving.or(volume.map(|volume| &volume.id)))),
             ("sizeGib", json!(volume.and_then(|volume| volume.size_gib))),
             ("usedBytes", json!(volume.and_then(|volume| volume.used_bytes))),
@@ -84,24 +88,28 @@ impl Told {
         };
         let (wanted, ready) = match serving {
             Some(id) => {
-                (said(true), condition("Ready", true, "VolumeServes", &format!("mounts cache on {id}")))
+                (said(true), condition("Ready", "True", "VolumeServes", &format!("mounts cache on {id}")))
             }
             None => {
                 let why = Some(said(false)).filter(|text| !text.is_empty());
                 let why = why.or(self.last_error.clone()).or(self.doing.clone()).unwrap_or_default();
-                (said(true), condition("Ready", false, "HostServes", &why))
+                let ready = match self.place {
+                    Some(_) => condition("Ready", "False", "HostServes", &why),
+                    None => condition("Ready", "Unknown", "NothingSaidYet", &why),
+                };
+                (said(true), ready)
             }
         };
         let person = match wanted.as_str() {
-            "" => condition("NeedsPerson", false, "NothingToDo", ""),
-            text => condition("NeedsPerson", true, "SomethingToDo", text),
+            "" => condition("NeedsPerson", "False", "NothingToDo", ""),
+            text => condition("NeedsPerson", "True", "SomethingToDo", text),
         };
         [ready, person].into_iter().map(|condition| dated(condition, earlier, now)).collect()
     }
 }
 
-fn condition(kind: &str, holds: bool, reason: &str, message: &str) -> Value {
-    json!({ "type": kind, "status": if holds { "True" } else { "False" }, "reason": reason, "message": message })
+fn condition(kind: &str, status: &str, reason: &str, message: &str) -> Value {
+    json!({ "type": kind, "status": status, "reason": reason, "message": message })
 }
 
 /// Adds since when it is so.
