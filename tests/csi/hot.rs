@@ -28,7 +28,7 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("hot::a_mount_that_died_with_its_volume_is_made_again_without_it", died),
 ];
 
-const FILE: usize = 3 << 20;
+pub(crate) const FILE: usize = 3 << 20;
 
 /// A cache volume and the link to it.
 struct Hot {
@@ -65,17 +65,17 @@ impl Hot {
 }
 
 /// Bytes on disk of the objects that a cache holds.
-fn kept(cache: &Path) -> Result<u64> {
+pub(crate) fn kept(cache: &Path) -> Result<u64> {
     let objects = cache.join("v1/objects");
     let listed =
         run::must(run::command("find").arg(&objects).args(["-type", "f", "-printf", "%b\\n"]), LIMIT)?;
     Ok(listed.lines().filter_map(|blocks| blocks.parse::<u64>().ok()).sum::<u64>() * 512)
 }
 
-const LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const LIMIT: Duration = Duration::from_secs(30);
 
 /// Puts an object into the bucket of a volume, and reads it in a pod.
-async fn use_it(volume: &mut Volume, target: &Path, bucket: &Bucket<'_>) -> Result<()> {
+pub(crate) async fn use_it(volume: &mut Volume, target: &Path, bucket: &Bucket<'_>) -> Result<()> {
     let text = data::bytes(3, FILE);
     bucket.put("file", &text)?;
     volume.stage().await?;

@@ -3,6 +3,7 @@
 //! Only root can mount for others, so as an ordinary user there is nothing to run here.
 
 mod deploy;
+mod ebs;
 mod hot;
 mod life;
 mod pods;
@@ -23,8 +24,16 @@ fn main() -> ExitCode {
     suite::enter_own_namespace();
     let arguments = Arguments::from_args();
     let server: Arc<OnceLock<Result<Server, String>>> = Arc::default();
-    let suites =
-        [deploy::TESTS, sanity::TESTS, life::TESTS, secrets::TESTS, pods::TESTS, quota::TESTS, hot::TESTS];
+    let suites = [
+        deploy::TESTS,
+        sanity::TESTS,
+        life::TESTS,
+        secrets::TESTS,
+        pods::TESTS,
+        quota::TESTS,
+        hot::TESTS,
+        ebs::TESTS,
+    ];
     let tests = suites.into_iter().flatten().filter(|_| disk::is_root());
     let trials = tests.map(|&(name, test)| {
         let server = Arc::clone(&server);
