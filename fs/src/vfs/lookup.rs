@@ -85,7 +85,7 @@ impl Vfs {
             }
             return Err(Error::NotFound);
         };
-        Ok(self.place_found(parent, name, known, found))
+        Ok(self.place_found(parent, name, found))
     }
 
     /// Whether what is remembered may be answered without asking the store.
@@ -266,10 +266,11 @@ impl Vfs {
         }
     }
 
-    fn place_found(&self, parent: Ino, name: &Name, known: Option<Arc<Inode>>, found: Found) -> Arc<Inode> {
+    fn place_found(&self, parent: Ino, name: &Name, found: Found) -> Arc<Inode> {
+        // Another look-up or a listing may have placed it while the store was asked: its inode must stay.
         let known = match &found {
             Found::File(_) => self.follow_name(parent, name),
-            Found::Directory { .. } => known,
+            Found::Directory { .. } => self.table.child(parent, name),
         };
         if let Some(inode) = known {
             match (&inode.node, &found) {

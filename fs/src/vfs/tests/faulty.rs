@@ -24,6 +24,8 @@ pub(super) enum Fault {
     DieBefore,
     /// The process is killed before it learns that it was executed.
     DieAfter,
+    /// It is executed, and answered after all else that can be.
+    Late,
     /// Another client's removal of these keys is executed first.
     Overtaken(&'static [&'static str]),
 }
@@ -112,6 +114,13 @@ impl FaultyStore {
                 let keys: Vec<Key> = keys.iter().map(|key| Key::parse(key).expect("a key")).collect();
                 self.inner.delete(&keys).await?;
                 call.await
+            }
+            Some(Fault::Late) => {
+                let answer = call.await;
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                answer
             }
             Some(Fault::LoseReply) => {
                 // Whatever it says.

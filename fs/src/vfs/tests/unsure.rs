@@ -1,0 +1,86 @@
+//! What becomes of a file when answers are lost or late, or when another client takes the object away.
+
+use super::faulty::{Fault, FaultyStore};
+use super::*;
+use crate::meta::Kind;
+use std::path::Path;
+
+const LATER: Commit = Commit::Async { max_bytes: 1 << 30, max_age: Duration::from_secs(3600) };
+
+/// A mount that believes for long, on a store with faults.
+struct Unsure {
+    vfs: Arc<Vfs>,
+    store: Arc<FaultyStore>,
+    home: tempfile::TempDir,
+}
+
+impl Unsure {
+    fn new(commit: Commit) -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = FaultyStore::new(small_parts(), home.path());
+        let vfs = mounted(&store, &home.path().join("cache"), commit);
+        Self { vfs, store, home }
+    }
+
+    /// Makes a file, writes, and leaves it open.
+    async fn write_open(&self, name: &str, body: &[u8]) -> (Ino, u64) {
+        let made = self.vfs.create(Ino::ROOT, OsStr::new(name), 0o644, CALLER, WRITE, false).await;
+        let (entry, opened) = made.expect("a file");
+        self.vfs.write(opened.fh, 0, body).expect("write");
+        (entry.attr.ino, opened.fh)
+    }
+
+    /// Another client puts an object.
+    async fn put(&self, key: &str, body: &'static str, headers: &Headers) {
+        let put = self.store.inner.put(&parse(key), body.into(), headers, Condition::Always).await;
+        put.expect("put");
+    }
+
+    async fn remove(&self, key: &str) {
+        self.store.inner.delete(&[parse(key)]).await.expect("delete");
+    }
+
+    async fn object(&self, key: &str) -> Option<Vec<u8>> {
+        let got = self.store.inner.get(&parse(key), GetRequest::default()).await.ok()?;
+        let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
+        Some(chunks.concat())
+    }
+
+    /// What is kept beside another client's object, the first copy first.
+    async fn kept(&self, key: &str) -> Vec<Vec<u8>> {
+        let mut kept = Vec::new();
+        for name in names(&self.vfs, "").await {
+            if name.starts_with(&format!("{key}.conflict-here-")) {
+                kept.extend(self.object(&name).await);
+            }
+        }
+        kept
+    }
+}
+
+fn small_parts() -> Arc<MemoryStore> {
+    let options = MemoryOptions { min_part_size: tarn_cache::BLOCK_SIZE, ..MemoryOptions::default() };
+    Arc::new(MemoryStore::with_options(options))
+}
+
+fn mounted(store: &Arc<FaultyStore>, cache: &Path, commit: Commit) -> Arc<Vfs> {
+    mount_with(Arc::clone(store) as Arc<dyn ObjectStore>, cache, None, |options| {
+        options.commit = commit;
+        options.attr_ttl = Duration::from_secs(3600);
+        options.part_size = tarn_cache::BLOCK_SIZE;
+    })
+}
+
+#[tokio::test]
+async fn a_directory_that_is_looked_up_twice_at_once_stays_the_same() {
+    let unsure = Unsure::new(Commit::Close);
+    unsure.put("d/f", "x", &Headers::default()).await;
+    unsure.store.plan(0, Fault::Late);
+    let look = || unsure.vfs.lookup(Ino::ROOT, OsStr::new("d"));
+    let (late, early) = tokio::join!(look(), look());
+    let (late, early) = (late.expect("there").attr.ino, early.expect("there").attr.ino);
+    assert!(unsure.store.is_hit());
+    for ino in [early, late] {
+        unsure.vfs.lookup(ino, OsStr::new("f")).await.expect("it is in the directory");
+    }
+}
