@@ -51,7 +51,9 @@ impl Vfs {
         for (name, child) in page {
             let Child::Object(version) = child else { continue };
             let Some(known) = name.as_str().and_then(|name| from.objects.remove(name)) else { continue };
-            if known.describes(version) && !self.is_described(parent, name, version) {
+            // What this mount has made of the file since goes before an old listing and an older note.
+            let is_newer = self.table.child(parent, name).is_some_and(|inode| self.is_fresh(&inode));
+            if known.describes(version) && !is_newer && !self.is_described(parent, name, version) {
                 let posix = meta::read(&known.headers, version, Kind::File, &self.options.defaults);
                 let place = Place { parent, name: name.clone() };
                 self.insert_file(place, version.clone(), Description::Known(posix, known.headers));

@@ -84,3 +84,24 @@ async fn a_directory_that_is_looked_up_twice_at_once_stays_the_same() {
         unsure.vfs.lookup(ino, OsStr::new("f")).await.expect("it is in the directory");
     }
 }
+
+#[tokio::test]
+async fn a_note_of_an_older_object_does_not_take_the_name_of_an_open_file() {
+    let unsure = Unsure::new(Commit::Close);
+    unsure.put("f", "older", &Headers::default()).await;
+    unsure.put("g", "older", &Headers::default()).await;
+    for key in ["f", "g"] {
+        unsure.vfs.lookup(Ino::ROOT, OsStr::new(key)).await.expect("there");
+    }
+    assert!(unsure.vfs.drain().await.failed.is_empty());
+    let vfs = mounted(&unsure.store, &unsure.home.path().join("cache"), Commit::Close);
+    // Brings a listing along.
+    vfs.lookup(Ino::ROOT, OsStr::new("g")).await.expect("there");
+    unsure.put("f", "newer", &Headers::default()).await;
+    let opened = vfs.create(Ino::ROOT, OsStr::new("f"), 0o644, CALLER, WRITE, false).await.expect("open").1;
+    vfs.write(opened.fh, 0, b"newest").expect("write");
+    assert_eq!(names(&vfs, "").await, ["f", "g"]);
+    vfs.flush(opened.fh).await.expect("flush");
+    vfs.release(opened.fh).await.expect("release");
+    assert_eq!(unsure.object("f").await.as_deref(), Some(&b"newest"[..]));
+}
