@@ -106,7 +106,7 @@ impl Vfs {
         let sent = match snapshot.stage.base.clone().filter(|_| unchanged) {
             Some(version) if !snapshot.posix_changed => snapshot.known(version),
             base => {
-                if let Err(error) = snapshot.stage.file.note(|record| snapshot.close(record)) {
+                if let Err(error) = snapshot.stage.file.note(|record| snapshot.attempt(record)) {
                     // Without room for its record the file can still get into the bucket, which is better.
                     tracing::warn!(key = %snapshot.key, %error, "the journal does not learn of a commit");
                 }
@@ -244,6 +244,12 @@ impl Snapshot {
             })
     }
 
+    /// The same, and that it is about to be sent.
+    fn attempt(&self, record: &mut Record) {
+        self.close(record);
+        record.attempted(&self.headers);
+    }
+
     /// Writes down that the file, as it is here, must get into the bucket.
     pub(super) fn close(&self, record: &mut Record) {
         if record.state == State::Removed {
@@ -251,7 +257,6 @@ impl Snapshot {
         }
         record.state = State::Closed;
         record.headers = self.headers.clone();
-        record.attempted(&self.headers);
         record.modified = journal::nanoseconds(self.stamp.modified());
         record.sum = None;
         record.layer = self

@@ -105,3 +105,20 @@ async fn a_note_of_an_older_object_does_not_take_the_name_of_an_open_file() {
     vfs.release(opened.fh).await.expect("release");
     assert_eq!(unsure.object("f").await.as_deref(), Some(&b"newest"[..]));
 }
+
+/// Files that two mounts of one machine write at once may have the same times to the nanosecond.
+#[tokio::test]
+async fn an_object_with_the_times_of_a_file_that_was_never_sent_is_another_clients() {
+    let unsure = Unsure::new(LATER);
+    let (ino, fh) = unsure.write_open("f", b"ours").await;
+    unsure.store.set_down(true);
+    unsure.vfs.flush(fh).await.expect("the journal has it");
+    let (posix, mut headers) = (unsure.vfs.getattr(ino).await.expect("attributes").posix, Headers::default());
+    crate::meta::write(&posix, &mut headers, Attributes::Keep).expect("room");
+    unsure.put("f", "theirs", &headers).await;
+    unsure.store.set_down(false);
+    unsure.vfs.fsync(fh).await.expect_err("another client was first");
+    unsure.vfs.release(fh).await.expect("release");
+    assert_eq!(unsure.object("f").await.as_deref(), Some(&b"theirs"[..]));
+    assert_eq!(unsure.kept("f").await, [b"ours"]);
+}
