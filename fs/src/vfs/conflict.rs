@@ -34,20 +34,21 @@ impl Vfs {
             tracing::info!(key = %snapshot.key, %refusal, "refused, and the object is as it was: once more");
             return Ok(ControlFlow::Continue(()));
         }
-        if let Some(found) = found {
-            if ours.is(&found) {
+        if let Some(found) = &found {
+            if ours.is(found) {
                 tracing::info!(key = %snapshot.key, %refusal, "an earlier attempt had arrived");
-                return Ok(ControlFlow::Break(found.version));
+                return Ok(ControlFlow::Break(found.version.clone()));
             }
             if meta::commit_time(&found.headers).is_some_and(|time| snapshot.attempted(time)) {
                 tracing::info!(key = %snapshot.key, %refusal, "an earlier attempt had arrived, with older bytes");
                 let old = snapshot.stage.base.as_ref().map(|base| base.size);
                 self.count_change(&snapshot.key, old, Some(found.version.size));
-                rest_on(file, found.version)?;
+                rest_on(file, found.version.clone())?;
                 return Ok(ControlFlow::Continue(()));
             }
         }
-        if kind == Some(ErrorKind::NotFound) {
+        let is_removed = there.is_none() && base.is_some();
+        if kind == Some(ErrorKind::NotFound) && !is_removed {
             return Err(refusal);
         }
         Err(self.conflict(ino, file, snapshot).await)

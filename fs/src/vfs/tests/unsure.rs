@@ -122,3 +122,19 @@ async fn an_object_with_the_times_of_a_file_that_was_never_sent_is_another_clien
     assert_eq!(unsure.object("f").await.as_deref(), Some(&b"theirs"[..]));
     assert_eq!(unsure.kept("f").await, [b"ours"]);
 }
+
+#[tokio::test]
+async fn a_file_whose_object_is_removed_under_a_change_of_its_mode_is_kept_beside() {
+    let unsure = Unsure::new(Commit::Close);
+    let (ino, fh) = unsure.write_open("f", b"ours").await;
+    unsure.vfs.flush(fh).await.expect("flush");
+    let mode = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    unsure.vfs.setattr(ino, mode).await.expect("chmod");
+    unsure.remove("f").await;
+    let lost = unsure.vfs.flush(fh).await.expect_err("another client has removed it");
+    assert_eq!(lost.errno(), rustix::io::Errno::STALE, "{lost}");
+    unsure.vfs.release(fh).await.expect("release");
+    assert!(unsure.vfs.drain().await.failed.is_empty());
+    assert_eq!(unsure.object("f").await, None);
+    assert_eq!(unsure.kept("f").await, [b"ours"]);
+}
