@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config::Commit;
 use crate::error::{Error, Result};
 use crate::inode::{Content, Ino, Inode};
+use crate::journal::State;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -127,7 +128,9 @@ impl Vfs {
             snapshot.close(record);
             record.closes += 1;
         });
-        if noted.is_err() || self.backlog.is_closed_to(inode.ino, bytes, bounds) {
+        // Its name went meanwhile, perhaps to another client: the commit tells.
+        let is_late = snapshot.stage.file.get(|record| record.state == State::Removed);
+        if noted.is_err() || is_late || self.backlog.is_closed_to(inode.ino, bytes, bounds) {
             return self.commit(inode).await;
         }
         self.enqueue(inode, bytes);

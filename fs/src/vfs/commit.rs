@@ -26,7 +26,7 @@ pub(super) struct Snapshot {
     pub(super) headers: Headers,
     pub(super) posix_changed: bool,
     /// [`Record::closes`] at that time.
-    closes: u64,
+    pub(super) closes: u64,
     /// [`Record::attempts`] at that time.
     attempts: Vec<String>,
 }

@@ -5,7 +5,7 @@ use super::commit::Snapshot;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Content, File, Ino, Stamp};
-use crate::journal::{Base, State};
+use crate::journal::{Base, Record, StagedFile, State};
 use crate::meta;
 use crate::name::Key;
 use crate::store::{ErrorKind, Headers, ObjectInfo, Version};
@@ -81,8 +81,12 @@ impl Vfs {
                 return error;
             }
         }
+        if !self.is_let_go(snapshot) {
+            return Error::Stale(format!(
+                "another client changed {key}; these bytes are kept as {kept}, what was closed since is not yet"
+            ));
+        }
         file.state.lock().superseded = true;
-        self.unrecord(&snapshot.stage.file);
         if let Some(place) = self.table.place(ino) {
             self.forget_listing(place.parent);
         }
@@ -90,9 +94,27 @@ impl Vfs {
         Error::Stale(format!("another client changed {key}; these bytes are kept as {kept}"))
     }
 
+    /// Lets the staged file go with what the snapshot has of it, unless it was closed again since: who did that was
+    /// told that it is kept, and it needs a copy of its own.
+    fn is_let_go(&self, snapshot: &Snapshot) -> bool {
+        let file = &snapshot.stage.file;
+        let is_last = |record: &Record| record.closes == snapshot.closes;
+        self.unrecord_if(file, is_last);
+        file.get(|record| record.state == State::Removed || is_last(record))
+    }
+
     /// Nothing of the staged file belongs into the bucket any more.
-    pub(super) fn unrecord(&self, file: &crate::journal::StagedFile) {
-        if let Err(error) = file.note(|record| record.state = State::Removed) {
+    pub(super) fn unrecord(&self, file: &StagedFile) {
+        self.unrecord_if(file, |_| true);
+    }
+
+    fn unrecord_if(&self, file: &StagedFile, is_done: impl FnOnce(&Record) -> bool) {
+        let noted = file.note(|record| {
+            if is_done(record) {
+                record.state = State::Removed;
+            }
+        });
+        if let Err(error) = noted {
             let path = file.staged.path();
             tracing::error!(path = %path.display(), %error, "the next mount may bring this file back; remove it");
         }

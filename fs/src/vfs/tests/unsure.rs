@@ -138,3 +138,26 @@ async fn a_file_whose_object_is_removed_under_a_change_of_its_mode_is_kept_besid
     assert_eq!(unsure.object("f").await, None);
     assert_eq!(unsure.kept("f").await, [b"ours"]);
 }
+
+#[tokio::test]
+async fn what_is_closed_while_its_conflict_is_kept_gets_a_copy_of_its_own() {
+    let unsure = Unsure::new(LATER);
+    let (_, fh) = unsure.write_open("f", b"ours").await;
+    unsure.put("f", "theirs", &Headers::default()).await;
+    // After the refused commit and the look at what is there.
+    unsure.store.plan(2, Fault::Late);
+    let close_again = async {
+        while !unsure.store.is_hit() {
+            tokio::task::yield_now().await;
+        }
+        unsure.vfs.write(fh, 0, b"more").expect("write");
+        unsure.vfs.flush(fh).await
+    };
+    let (synced, closed) = tokio::join!(unsure.vfs.fsync(fh), close_again);
+    synced.expect_err("another client was first");
+    closed.expect("the journal has it");
+    unsure.vfs.release(fh).await.expect("release");
+    unsure.vfs.drain().await;
+    assert_eq!(unsure.object("f").await.as_deref(), Some(&b"theirs"[..]));
+    assert_eq!(unsure.kept("f").await, [b"ours", b"more"]);
+}
