@@ -147,7 +147,11 @@ impl Vfs {
                 self.store.head(&key).await?.version
             }
             Err(error) if error.kind == ErrorKind::Precondition => return Err(self.lost_name(parent)),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // It may have arrived.
+                self.forget_listing(parent);
+                return Err(error.into());
+            }
         };
         self.count_change(&key, None, Some(version.size));
         let place = Place { parent, name: name.clone() };
@@ -201,7 +205,10 @@ impl Vfs {
                     return Err(self.lost_name(parent));
                 }
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                self.forget_listing(parent);
+                return Err(error);
+            }
         }
         let place = Place { parent, name: name.clone() };
         let inode = self.insert_directory(place.clone(), Marker::Present);

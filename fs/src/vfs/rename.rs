@@ -168,7 +168,11 @@ impl Vfs {
             Err(error) if must_be_free && error.kind == ErrorKind::Precondition => {
                 Err(if self.store.head(&to).await.is_ok() { self.lost_name(parent) } else { error.into() })
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                // It may have arrived.
+                self.forget_listing(parent);
+                Err(error.into())
+            }
         }
     }
 

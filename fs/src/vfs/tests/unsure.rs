@@ -161,3 +161,24 @@ async fn what_is_closed_while_its_conflict_is_kept_gets_a_copy_of_its_own() {
     assert_eq!(unsure.object("f").await.as_deref(), Some(&b"theirs"[..]));
     assert_eq!(unsure.kept("f").await, [b"ours", b"more"]);
 }
+
+#[tokio::test]
+async fn a_name_whose_answer_was_lost_is_asked_for_again() {
+    let unsure = Unsure::new(Commit::Close);
+    unsure.put("old", "x", &Headers::default()).await;
+    assert_eq!(names(&unsure.vfs, "").await, ["old"]);
+    unsure.store.plan(0, Fault::LoseReply);
+    let made = unsure.vfs.mknod(Ino::ROOT, OsStr::new("f"), Kind::File, 0o644, CALLER).await;
+    made.expect_err("the answer is lost");
+    unsure.vfs.lookup(Ino::ROOT, OsStr::new("f")).await.expect("it is there");
+    unsure.store.plan(0, Fault::LoseReply);
+    let made = unsure.vfs.mkdir(Ino::ROOT, OsStr::new("d"), 0o755, CALLER).await;
+    made.expect_err("the answer is lost");
+    unsure.vfs.lookup(Ino::ROOT, OsStr::new("d")).await.expect("it is there");
+    let (old, new) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
+    unsure.vfs.lookup(old.0, old.1).await.expect("it is there");
+    unsure.vfs.lookup(new.0, new.1).await.expect_err("it is free");
+    unsure.store.plan(0, Fault::LoseReply);
+    unsure.vfs.rename(old, new, RenameMode::Replace).await.expect_err("the answer is lost");
+    unsure.vfs.lookup(new.0, new.1).await.expect("the copy is there");
+}
