@@ -192,6 +192,9 @@ impl Vfs {
         // Uploads under way end first: ours under the old name, and the one of what is replaced, whose version must
         // be known.
         let _commits = lock_commits(inode, target.as_deref()).await;
+        if file.state.lock().superseded {
+            return Err(Error::Stale("another client's object has the name now".into()));
+        }
         if let Some(target) = target.as_ref().filter(|target| may_have_arrived(target))
             && let Some(file) = target.file()
         {

@@ -182,3 +182,23 @@ async fn a_name_whose_answer_was_lost_is_asked_for_again() {
     unsure.vfs.rename(old, new, RenameMode::Replace).await.expect_err("the answer is lost");
     unsure.vfs.lookup(new.0, new.1).await.expect("the copy is there");
 }
+
+#[tokio::test]
+async fn a_file_that_loses_its_name_to_another_client_takes_no_other() {
+    let unsure = Unsure::new(Commit::Close);
+    let (_, fh) = unsure.write_open("f", b"ours").await;
+    unsure.put("f", "theirs", &Headers::default()).await;
+    let (from, to) = ((Ino::ROOT, OsStr::new("f")), (Ino::ROOT, OsStr::new("g")));
+    unsure.store.plan(2, Fault::Late);
+    let (closed, renamed) =
+        tokio::join!(unsure.vfs.flush(fh), unsure.vfs.rename(from, to, RenameMode::Replace));
+    closed.expect_err("another client was first");
+    let lost = renamed.expect_err("the name is another client's");
+    assert_eq!(lost.errno(), rustix::io::Errno::STALE, "{lost}");
+    unsure.vfs.release(fh).await.expect("release");
+    unsure.vfs.lookup(to.0, to.1).await.expect_err("nobody has that name");
+    // The kernel looks again and asks once more.
+    unsure.vfs.lookup(from.0, from.1).await.expect("theirs");
+    unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+    assert_eq!(unsure.object("g").await.as_deref(), Some(&b"theirs"[..]));
+}
