@@ -125,7 +125,10 @@ impl Vfs {
             return Ok(());
         }
         match self.options.commit {
-            Commit::Close => self.settle_unlocked(inode).await.map(drop),
+            Commit::Close => {
+                self.commit(inode).await?;
+                self.settle_unlocked(inode).await.map(drop)
+            }
             Commit::Async { .. } => self.close(inode).await,
         }
     }

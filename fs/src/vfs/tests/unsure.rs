@@ -202,3 +202,19 @@ async fn a_file_that_loses_its_name_to_another_client_takes_no_other() {
     unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
     assert_eq!(unsure.object("g").await.as_deref(), Some(&b"theirs"[..]));
 }
+
+#[tokio::test]
+async fn a_file_that_lost_its_name_to_another_client_is_truncated_no_more() {
+    let unsure = Unsure::new(Commit::Close);
+    unsure.put("f", "before", &Headers::default()).await;
+    let ino = unsure.vfs.lookup(Ino::ROOT, OsStr::new("f")).await.expect("there").attr.ino;
+    let reader = unsure.vfs.open(ino, READ, false).await.expect("open");
+    unsure.put("f", "theirs", &Headers::default()).await;
+    for size in [2, 4] {
+        let set = SetAttr { size: Some(size), ..SetAttr::default() };
+        let lost = unsure.vfs.setattr(ino, set).await.expect_err("another client was first");
+        assert_eq!(lost.errno(), rustix::io::Errno::STALE, "{lost}");
+    }
+    unsure.vfs.release(reader.fh).await.expect("release");
+    assert_eq!(unsure.object("f").await.as_deref(), Some(&b"theirs"[..]));
+}
