@@ -225,7 +225,7 @@ impl Vfs {
         }
         drop(ended);
         if report.failed.is_empty() {
-            self.uploader.drop_unseen().await;
+            self.uploader.drop_rest().await;
             self.note_final_usage();
         }
         for inode in self.table.all() {

@@ -20,6 +20,9 @@ use std::ops::Range;
 use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+/// Uploads that the end of the mount drops once more, at most.
+const UNDROPPED_MAX: usize = 1000;
+
 /// Where an upload reads its bytes.
 #[async_trait::async_trait]
 pub trait Source: Send + Sync {
@@ -35,8 +38,9 @@ pub struct Uploader {
     memory: Semaphore,
     memory_kib: u32,
     parallel: usize,
-    /// What was asked for lately by a process that is gone, or without an answer: the server may begin it later still.
-    unseen: Mutex<Vec<Progress>>,
+    /// What is to be dropped once more: what the server would not drop, and what was asked for lately by a process that
+    /// is gone, or without an answer, which the server may begin later still.
+    undropped: Mutex<Vec<Progress>>,
 }
 
 /// What is to be uploaded.
@@ -81,7 +85,7 @@ impl Uploader {
             memory: Semaphore::new(memory_kib as usize),
             memory_kib,
             parallel,
-            unseen: Mutex::default(),
+            undropped: Mutex::default(),
         }
     }
 
@@ -117,26 +121,30 @@ impl Uploader {
         }
     }
 
-    /// Drops an upload of ours. Its own failure is only logged: the bucket's life-cycle rule takes what stays.
+    /// Drops an upload of ours. If that fails, the end of the mount tries again; what stays even so is only logged: the
+    /// bucket's life-cycle rule takes it.
     pub async fn drop_upload(&self, progress: &Progress) {
         let abandoned = match progress.upload() {
             Some(upload) => Abandoned::Upload(upload),
-            None => {
-                let mut unseen = self.unseen.lock();
-                unseen.retain(|before| Abandoned::may_begin(before.begun));
-                unseen.push(progress.clone());
-                Abandoned::Asked { key: progress.key.clone(), at: progress.begun }
-            }
+            None => Abandoned::Asked { key: progress.key.clone(), at: progress.begun },
         };
-        if let Err(error) = self.store.abort_upload(&abandoned).await {
+        let dropped = self.store.abort_upload(&abandoned).await;
+        if let Err(error) = &dropped {
             tracing::warn!(key = %progress.key, %error, "an unfinished upload may stay in the bucket");
+        }
+        if dropped.is_err() || progress.id.is_none() {
+            let mut undropped = self.undropped.lock();
+            undropped.retain(is_to_drop);
+            if undropped.len() < UNDROPPED_MAX {
+                undropped.push(progress.clone());
+            }
         }
     }
 
-    /// Drops once more what the server may have begun since it was dropped. Not while anything is uploaded.
-    pub async fn drop_unseen(&self) {
-        let unseen = std::mem::take(&mut *self.unseen.lock());
-        for progress in unseen.iter().filter(|progress| Abandoned::may_begin(progress.begun)) {
+    /// Drops once more what may still be there, or be there again. Not while anything is uploaded.
+    pub async fn drop_rest(&self) {
+        let undropped = std::mem::take(&mut *self.undropped.lock());
+        for progress in undropped.iter().filter(|progress| is_to_drop(progress)) {
             self.drop_upload(progress).await;
         }
     }
@@ -251,6 +259,11 @@ fn goes_on(error: &Error) -> bool {
             | ErrorKind::Unsupported,
         ) => false,
     }
+}
+
+/// Whether the upload may still be there. One without an id is found by its key for as long as it may begin.
+fn is_to_drop(progress: &Progress) -> bool {
+    progress.id.is_some() || Abandoned::may_begin(progress.begun)
 }
 
 fn is_gone(error: &Error) -> bool {

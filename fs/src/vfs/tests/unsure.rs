@@ -218,3 +218,23 @@ async fn a_file_that_lost_its_name_to_another_client_is_truncated_no_more() {
     unsure.vfs.release(reader.fh).await.expect("release");
     assert_eq!(unsure.object("f").await.as_deref(), Some(&b"theirs"[..]));
 }
+
+#[tokio::test]
+async fn an_upload_that_could_not_be_dropped_is_dropped_at_the_end() {
+    let unsure = Unsure::new(Commit::Close);
+    let body = vec![7; 2 * usize::try_from(tarn_cache::BLOCK_SIZE).expect("small")];
+    let (ino, fh) = unsure.write_open("f", &body).await;
+    // After the upload has been begun and its parts.
+    unsure.store.plan(3, Fault::Refuse);
+    unsure.vfs.flush(fh).await.expect_err("its completion is refused");
+    // The file is shorter now: one request will do, and the upload comes to nothing.
+    let set = SetAttr { size: Some(3), ..SetAttr::default() };
+    unsure.store.plan(0, Fault::Refuse);
+    unsure.vfs.setattr(ino, set).await.expect("truncate");
+    unsure.vfs.flush(fh).await.expect("flush");
+    assert!(unsure.store.is_hit());
+    assert_eq!(unsure.store.inner.pending_uploads(), 1, "the abort was refused");
+    unsure.vfs.release(fh).await.expect("release");
+    assert!(unsure.vfs.drain().await.failed.is_empty());
+    assert_eq!(unsure.store.inner.pending_uploads(), 0);
+}
