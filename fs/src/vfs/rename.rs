@@ -234,7 +234,16 @@ impl Vfs {
                 self.relabel(inode);
                 self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
             }
-            Content::Staged(_) => self.rename_staged(inode, file, to, keys, replaced).await?,
+            Content::Staged(_) => {
+                let renamed = self.rename_staged(inode, file, to, keys, replaced).await;
+                if let (Err(_), Some(target)) = (&renamed, &target)
+                    && self.table.place(target.ino).is_none()
+                {
+                    // Its name has gone all the same: only the upload is still to be done.
+                    self.give_up(target).await;
+                }
+                renamed?;
+            }
         }
         self.note(inode);
         if let Some(target) = &target {

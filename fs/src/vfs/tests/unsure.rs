@@ -1,6 +1,6 @@
 //! What becomes of a file when answers are lost or late, or when another client takes the object away.
 
-use super::faulty::{Fault, FaultyStore};
+use super::faulty::{Fault, FaultyStore, copy_dir};
 use super::*;
 use crate::meta::Kind;
 use std::path::Path;
@@ -237,4 +237,26 @@ async fn an_upload_that_could_not_be_dropped_is_dropped_at_the_end() {
     unsure.vfs.release(fh).await.expect("release");
     assert!(unsure.vfs.drain().await.failed.is_empty());
     assert_eq!(unsure.store.inner.pending_uploads(), 0);
+}
+
+#[tokio::test]
+async fn a_file_whose_name_went_to_another_is_let_go_though_the_upload_of_that_failed() {
+    let unsure = Unsure::new(Commit::Close);
+    let (_, moved) = unsure.write_open("a", b"moved").await;
+    let (_, replaced) = unsure.write_open("b", b"replaced").await;
+    for fh in [moved, replaced] {
+        unsure.vfs.fsync(fh).await.expect("fsync");
+        unsure.vfs.write(fh, 0, b"M").expect("write");
+    }
+    let (from, to) = ((Ino::ROOT, OsStr::new("a")), (Ino::ROOT, OsStr::new("b")));
+    unsure.store.plan(0, Fault::Refuse);
+    unsure.vfs.rename(from, to, RenameMode::Replace).await.expect_err("the upload fails");
+    let image = unsure.home.path().join("image");
+    copy_dir(&unsure.home.path().join("cache"), &image);
+    let next = mounted(&unsure.store, &image, Commit::Close);
+    let recovered = next.recover().await.expect("recovery");
+    assert_eq!((recovered.uploading, recovered.left), (1, 0), "as after a kill");
+    assert!(next.drain().await.failed.is_empty());
+    assert_eq!(unsure.object("a").await, None);
+    assert_eq!(unsure.object("b").await.as_deref(), Some(&b"Moved"[..]));
 }
