@@ -16,6 +16,7 @@ pub use file::{
 pub use listing::{Child, LISTING_MAX_ENTRIES, Listing};
 pub use table::{Place, Table};
 
+use crate::clock;
 use crate::meta::{Kind, Posix};
 use crate::name::Name;
 use crate::session_log::{NodeRecord, time::Time};
@@ -153,7 +154,7 @@ impl DirectoryState {
     /// Remembers that the store has nothing under `name`. Bounded: the memory is a saving, not a promise.
     pub fn note_absent(&mut self, name: &Name, asked: Instant, lifetime: Duration) {
         if self.absent.len() >= ABSENT_MAX {
-            self.absent.retain(|_, asked| asked.elapsed() < lifetime);
+            self.absent.retain(|_, asked| clock::since(*asked) < lifetime);
             if self.absent.len() >= ABSENT_MAX {
                 self.absent.clear();
             }

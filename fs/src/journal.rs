@@ -16,6 +16,7 @@ mod judge;
 
 pub use judge::{Found, Verdict, judge};
 
+use crate::clock;
 use crate::error::Result;
 use crate::meta;
 use crate::name::Key;
@@ -25,6 +26,7 @@ use crate::write::{Extents, Progress};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tarn_cache::{BucketId, Staged, StagedLabel};
 
@@ -282,6 +284,18 @@ impl StagedFile {
         Self { staged, bucket, record: Mutex::new(record) }
     }
 
+    /// Writes into the file.
+    pub fn write(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        self.staged.file().write_all_at(bytes, offset)?;
+        Ok(clock::stamp(self.staged.file())?)
+    }
+
+    /// Cuts the file, or lengthens it with zeros.
+    pub fn set_len(&self, size: u64) -> Result<()> {
+        self.staged.file().set_len(size)?;
+        Ok(clock::stamp(self.staged.file())?)
+    }
+
     /// The record as it was written last.
     pub fn record(&self) -> Record {
         self.record.lock().clone()
@@ -314,7 +328,7 @@ impl StagedFile {
 }
 
 fn now() -> u64 {
-    nanoseconds(crate::clock::now()).unwrap_or_default().cast_unsigned()
+    nanoseconds(clock::now()).unwrap_or_default().cast_unsigned()
 }
 
 /// Nanoseconds since 1970, up to the year 2262.

@@ -95,6 +95,8 @@ pub struct Options {
     pub defaults: Defaults,
     /// Refuse every change.
     pub read_only: bool,
+    /// Objects up to this size are fetched whole at open, staged whole for a change, and passed through.
+    pub whole_max: u64,
     /// How long an answer of the store is believed.
     pub attr_ttl: Duration,
     /// Bytes of a part of an upload; also the largest file sent in one PUT.
@@ -156,8 +158,6 @@ pub struct Vfs {
     earlier: OnceLock<Earlier>,
 }
 
-/// Objects up to this size are fetched whole at open, staged whole for a change, and passed through.
-const WHOLE_MAX: u64 = 8 << 20;
 /// The largest window ahead of a sequential reader.
 const WINDOW_MAX: u64 = 64 << 20;
 
@@ -178,7 +178,7 @@ impl Vfs {
         );
         let window_max = WINDOW_MAX.min(options.memory_limit / 2).max(options.part_size);
         let fetch = FetcherOptions {
-            unit: WHOLE_MAX,
+            unit: options.whole_max,
             window_max,
             always_checked: options.always_checked,
             // With half of it for uploads this leaves an eighth for answers that programs and sockets are at.

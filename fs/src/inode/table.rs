@@ -237,9 +237,12 @@ impl Table {
         state.collect(ino);
     }
 
-    /// Every inode, in no order.
+    /// Every inode, by number.
     pub fn all(&self) -> Vec<Arc<Inode>> {
-        self.state.lock().entries.values().map(|entry| Arc::clone(&entry.inode)).collect()
+        let entries = &self.state.lock().entries;
+        let mut inodes: Vec<_> = entries.values().map(|entry| Arc::clone(&entry.inode)).collect();
+        inodes.sort_unstable_by_key(|inode| inode.ino);
+        inodes
     }
 
     /// How many inodes there are.

@@ -27,6 +27,8 @@ use tarn_cache::{BucketId, Store as Cache, StoreOptions};
 const DEADLINE: Duration = Duration::from_secs(120);
 /// Programs that wait for a worker come first.
 const SURVEY_AFTER: Duration = Duration::from_secs(10);
+/// See [`Options::whole_max`].
+const WHOLE_MAX: u64 = 8 << 20;
 /// See [`Options::note_after`]: a second, and what the clocks of a node and a store may differ.
 const NOTE_AFTER: Duration = Duration::from_secs(5);
 
@@ -134,6 +136,7 @@ fn options(config: &Config, owner: ProcessId) -> Options {
             attributes: if config.files.fixed_attributes { Attributes::Fixed } else { Attributes::Keep },
         },
         read_only: config.files.read_only,
+        whole_max: WHOLE_MAX,
         attr_ttl: config.files.attr_ttl,
         part_size: config.store.part_size,
         always_checked: config.files.always_checked,

@@ -17,6 +17,7 @@ use super::{
     Abandoned, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest, GetResponse, Headers,
     ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload, Version,
 };
+use crate::clock;
 use crate::name::Key;
 use crate::store::CompleteRequest;
 use body::{Body, Scratch};
@@ -29,7 +30,6 @@ use std::fmt;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::time::SystemTime;
 
 /// User metadata that S3 takes, names and values together, in bytes.
 const USER_METADATA_MAX: usize = 2048;
@@ -76,7 +76,7 @@ struct Object {
 
 impl Object {
     fn new(body: Body, etag: ETag, crc64nvme: u64, headers: Headers) -> Self {
-        let version = Version { etag, size: body.len(), last_modified: SystemTime::now(), version_id: None };
+        let version = Version { etag, size: body.len(), last_modified: clock::now(), version_id: None };
         Self { info: ObjectInfo { version, headers, crc64nvme: Some(crc64nvme) }, body }
     }
 }
@@ -244,7 +244,7 @@ impl ObjectStore for MemoryStore {
                 "InvalidRequest: a copy onto itself changes nothing",
             ));
         }
-        object.info.version.last_modified = SystemTime::now();
+        object.info.version.last_modified = clock::now();
         bucket.commit(Op::Copy, &request.to, object, &request.condition)
     }
 

@@ -96,7 +96,7 @@ impl Backlog {
         let others: u64 =
             pending.iter().filter(|(other, _)| **other != ino).map(|(_, file)| file.bytes).sum();
         others.saturating_add(bytes) > max_bytes
-            || pending.values().any(|file| file.since.elapsed() > max_age)
+            || pending.values().any(|file| clock::since(file.since) > max_age)
             || pending.get(&ino).is_some_and(|file| file.failed)
     }
 
@@ -212,7 +212,7 @@ async fn work_off(vfs: Weak<Vfs>, ino: Ino) {
             Some(vfs) if vfs.try_once(ino, failures).await => failures += 1,
             Some(_) | None => return,
         }
-        tokio::time::sleep(pause(failures)).await;
+        clock::sleep(pause(failures)).await;
     }
 }
 
@@ -229,8 +229,7 @@ fn report(vfs: &Vfs, inode: &Inode, error: &Error, failures: u32) {
 
 /// Twice as long after each failure, with some chance in it.
 fn pause(failures: u32) -> Duration {
-    let full = PAUSES.0.saturating_mul(1 << failures.min(16)).min(PAUSES.1);
-    full.mul_f64(rand::random_range(0.5..1.0))
+    clock::jitter(PAUSES.0.saturating_mul(1 << failures.min(16)).min(PAUSES.1))
 }
 
 impl Vfs {

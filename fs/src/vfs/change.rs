@@ -80,6 +80,7 @@ impl Vfs {
         let key = self.table.prefix(parent)?.key(name)?;
         let record = self.open_record(key, None);
         let staged = self.cache.stage(&self.label(&record))?;
+        clock::stamp(staged.file())?;
         // The local file's own time: from now on it says when the file was written last.
         let made = Posix::new(Kind::File, Stamp::of(staged.file())?.modified());
         let (posix, headers) = self.inherit(parent, made, mode, caller)?;

@@ -323,6 +323,11 @@ pub(super) fn whole_crc(crcs: &[u64], size: u64) -> u64 {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    #[cfg(test)]
+    if clock::simulated::is_on() {
+        clock::simulated::disk().await;
+        return work();
+    }
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_panicked| Error::Internal("a disk task ended early"))?
 }

@@ -6,7 +6,6 @@ use super::handle::FileHandle;
 use super::write::{OBJECT_MAX, staged};
 use crate::error::{Error, Result};
 use crate::inode::{Content, Origin, RemoteFile};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use tarn_cache::Access;
 
@@ -98,7 +97,7 @@ impl Vfs {
         let mut state = file.state.lock();
         let stage = staged(&mut state)?;
         self.claim_up_to(stage, to + bytes.len() as u64)?;
-        stage.file.staged.file().write_all_at(&bytes, to)?;
+        stage.file.write(&bytes, to)?;
         stage.wrote(to..to + bytes.len() as u64);
         Ok(bytes.len() as u64)
     }

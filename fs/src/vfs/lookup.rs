@@ -90,7 +90,7 @@ impl Vfs {
 
     /// Whether what is remembered may be answered without asking the store.
     pub(super) fn is_fresh(&self, inode: &Inode) -> bool {
-        let young = |checked: Instant| checked.elapsed() < self.options.attr_ttl;
+        let young = |checked: Instant| clock::since(checked) < self.options.attr_ttl;
         match &inode.node {
             Node::Directory(directory) => {
                 let state = directory.state.lock();
@@ -106,7 +106,7 @@ impl Vfs {
 
     fn known_absent(&self, directory: &Directory, name: &Name) -> bool {
         let state = directory.state.lock();
-        state.absent.get(name).is_some_and(|asked| asked.elapsed() < self.options.attr_ttl)
+        state.absent.get(name).is_some_and(|asked| clock::since(*asked) < self.options.attr_ttl)
     }
 
     /// Takes a listing's word for an inode that it shows unchanged.

@@ -1,8 +1,8 @@
 //! Opening files and deciding how the kernel is served.
 
+use super::Vfs;
 use super::handle::{FileHandle, Handle};
 use super::settle::let_go_if_idle;
-use super::{Vfs, WHOLE_MAX};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Content, File, FileState, Ino, Inode, Place, RemoteFile, Serving};
@@ -146,7 +146,7 @@ impl Vfs {
             (state.content.clone(), state.checked)
         };
         let Content::Remote(remote) = content else { return false };
-        if remote.version.size <= WHOLE_MAX || checked.elapsed() < JUST_NOW {
+        if remote.version.size <= self.options.whole_max || clock::since(checked) < JUST_NOW {
             return false;
         }
         !self.target(ino, &remote).is_ok_and(|target| target.object.is_whole())
@@ -157,7 +157,7 @@ impl Vfs {
         let Content::Remote(remote) = file.state.lock().content.clone() else { return Ok(()) };
         let target = self.target(inode.ino, &remote)?;
         let size = remote.version.size;
-        if size <= WHOLE_MAX && !target.object.is_whole() {
+        if size <= self.options.whole_max && !target.object.is_whole() {
             self.fetcher.fetch_whole(&target).await?;
             file.state.lock().checked = clock::instant();
         }

@@ -142,7 +142,7 @@ impl Vfs {
         let at = cookie.saturating_sub(DOTS);
         let mut shown = Shown { fh, at, anew: false, names: Vec::new() };
         if at < stream.base
-            || (at == 0 && stream.started.is_some_and(|at| at.elapsed() >= self.options.attr_ttl))
+            || (at == 0 && stream.started.is_some_and(|at| clock::since(at) >= self.options.attr_ttl))
         {
             *stream = DirStream::default();
             shown.anew = true;
@@ -344,7 +344,7 @@ impl Vfs {
     /// The directory's complete listing, if it is young enough to be believed.
     pub(super) fn fresh_listing(&self, directory: &Directory) -> Option<Arc<Listing>> {
         let listing = directory.listing.lock().clone()?;
-        (listing.fetched.elapsed() < self.options.attr_ttl).then_some(listing)
+        (clock::since(listing.fetched) < self.options.attr_ttl).then_some(listing)
     }
 
     /// Lists the directory if it fits on one page; the listing is kept.

@@ -184,7 +184,7 @@ impl Vfs {
         self.runtime.spawn(async move {
             let mut failures = 0;
             while failures < MAPPED_FAILURES_MAX {
-                tokio::time::sleep(MAPPED_POLL).await;
+                clock::sleep(MAPPED_POLL).await;
                 let Some(vfs) = vfs.upgrade() else { return };
                 let _keys = vfs.namespace.read().await;
                 match vfs.settle_unlocked(&inode).await {
@@ -218,7 +218,7 @@ impl Vfs {
                 Ok(committed) => report.committed += usize::from(committed),
                 Err(failed) => report.failed.push(failed),
             }
-            if said.elapsed() >= PROGRESS {
+            if clock::since(said) >= PROGRESS {
                 said = clock::instant();
                 tracing::info!(done, total, failed = report.failed.len(), "draining");
             }

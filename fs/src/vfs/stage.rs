@@ -1,8 +1,8 @@
 //! Making a file writable: its bytes get a staged file on the local disk.
 
+use super::Vfs;
 use super::commit::whole_crc;
 use super::open::is_outdated;
-use super::{Vfs, WHOLE_MAX};
 use crate::error::{Error, Result};
 use crate::inode::{Committed, Content, File, Inode, Overlay, RemoteFile, Serving, Stage, Stamp};
 use crate::journal::{Record, StagedFile, Sum};
@@ -42,7 +42,7 @@ impl Vfs {
             return self.install(file, &remote, self.new_stage(inode, &remote)?, Start::Emptied);
         }
         let target = self.target(inode.ino, &remote)?;
-        if !target.object.is_whole() && remote.version.size <= WHOLE_MAX {
+        if !target.object.is_whole() && remote.version.size <= self.options.whole_max {
             self.fetcher.fetch_whole(&target).await?;
         }
         if target.object.is_whole() {
@@ -107,10 +107,11 @@ impl Vfs {
         (staged, record): (Staged, Record),
         start: Start,
     ) -> Result<()> {
+        let staged = StagedFile::new(staged, self.bucket.clone(), record);
         let mut state = file.state.lock();
         let (overlay, same, crc64nvme) = match start {
             Start::Emptied => {
-                staged.file().set_len(0)?;
+                staged.set_len(0)?;
                 (None, remote.version.size == 0, Some(whole_crc(&[], 0)))
             }
             Start::Same { crc64nvme } => (None, true, crc64nvme),
@@ -118,10 +119,9 @@ impl Vfs {
         };
         if same {
             // The kernel shows the staged file's own time from now on, and an open changes no time.
-            staged.file().set_times(std::fs::FileTimes::new().set_modified(state.posix.mtime))?;
+            staged.staged.file().set_modified(state.posix.mtime)?;
         }
-        let stamp = Stamp::of(staged.file())?;
-        let staged = StagedFile::new(staged, self.bucket.clone(), record);
+        let stamp = Stamp::of(staged.staged.file())?;
         state.content = Content::Staged(Box::new(Stage {
             file: Arc::new(staged),
             base: Some(remote.version.clone()),
@@ -136,7 +136,7 @@ impl Vfs {
     }
 
     fn empty_stage(&self, file: &File, stage: &Stage) -> Result<()> {
-        stage.file.staged.file().set_len(0)?;
+        stage.file.set_len(0)?;
         let mut state = file.state.lock();
         if let Content::Staged(stage) = &mut state.content {
             stage.overlay = None;

@@ -5,7 +5,6 @@ use crate::error::{Error, Result};
 use crate::inode::{Content, FileState, Ino, Inode, Node, Stage};
 use crate::session_log::Record;
 use crate::write::Extents;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// The largest object that S3 holds.
@@ -25,7 +24,7 @@ impl Vfs {
         state.drop_capabilities();
         let stage = staged(&mut state)?;
         self.claim_up_to(stage, end)?;
-        stage.file.staged.file().write_all_at(data, offset)?;
+        stage.file.write(data, offset)?;
         stage.wrote(offset..end);
         if stage.overlay.is_some() {
             self.log.note(|| Record::Dirty { ino: handle.inode.ino.0, start: offset, end });
@@ -95,7 +94,7 @@ pub(super) fn staged(state: &mut FileState) -> Result<&mut Stage> {
 
 /// Shrinks or grows; what is grown reads as zeros.
 pub(super) fn set_len(stage: &mut Stage, size: u64) -> Result<()> {
-    stage.file.staged.file().set_len(size)?;
+    stage.file.set_len(size)?;
     stage.writes += 1;
     if let Some(overlay) = &mut stage.overlay {
         overlay.dirty.truncate(size);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::name::Prefix;
 use crate::store::{Depth, ListCursor};
+use std::time::SystemTime;
 
 fn key(text: &str) -> Key {
     Key::parse(text).unwrap()

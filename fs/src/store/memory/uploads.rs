@@ -3,6 +3,7 @@
 
 use super::body::Body;
 use super::{Bucket, Object, hex, rejected};
+use crate::clock;
 use crate::name::Key;
 use crate::store::{
     Abandoned, CompleteRequest, ETag, Error, ErrorKind, Headers, Op, Part, Result, Upload, Version,
@@ -35,7 +36,7 @@ impl Bucket {
         let pending = Pending {
             key: key.clone(),
             headers: headers.clone(),
-            begun: SystemTime::now(),
+            begun: clock::now(),
             parts: BTreeMap::new(),
         };
         self.uploads.insert(id.clone(), pending);

@@ -170,6 +170,7 @@ pub(super) fn mount_with(
         prefix: Prefix::default(),
         defaults: Defaults { uid: 0, gid: 0, file_mode: 0o644, dir_mode: 0o755, attributes },
         read_only: false,
+        whole_max: 8 << 20,
         attr_ttl: Duration::ZERO,
         part_size: 5 << 20,
         always_checked: false,
