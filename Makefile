@@ -48,7 +48,7 @@ test-faults: export TARN_FULL = 1
 test-faults: tools ## Run the fault tests at length, some hours; writes tests/faults/RESULTS.md
 	$(CARGO) build --workspace --locked
 	$(CARGO) test --locked --package tarn-cache --test store -- flips
-	$(CARGO) test --locked --package tarn-fs --lib -- a_flipped_bit
+	$(CARGO) test --locked --package tarn-fs --lib -- a_flipped_bit simulated
 	$(CARGO) test --locked --package tarn-tests --test fuzz
 	$(CARGO) test --locked --package tarn-tests --test faults -- --test-threads 1
 

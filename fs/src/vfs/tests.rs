@@ -12,6 +12,7 @@ mod names;
 mod quota;
 mod renames;
 mod requests;
+mod sim;
 mod unsure;
 mod versions;
 mod world;
