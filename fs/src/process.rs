@@ -37,9 +37,18 @@ impl ProcessId {
 /// Whether a signal has ended the process of this thread, even if it cannot go yet because a call of it waits in the
 /// kernel: SIGKILL is pending, or it is on its way out with a signal's number as its exit code (`proc_pid_stat(5)`).
 /// One whose files cannot be read was not killed.
+///
+/// `stat` is read of those alone that are on their way out: reading it of one that is in execve(2) waits until that has
+/// closed its files, which may be the very call that somebody wants to know about.
 pub fn was_killed(tid: u32) -> bool {
     let read = |file: &str| std::fs::read_to_string(format!("/proc/{tid}/{file}")).unwrap_or_default();
-    has_fatal_signal(&read("status")) || is_leaving_by_signal(&read("stat"))
+    let status = read("status");
+    has_fatal_signal(&status) || (!has_memory(&status) && is_leaving_by_signal(&read("stat")))
+}
+
+/// A process that ends gives up its memory before its files.
+fn has_memory(status: &str) -> bool {
+    status.lines().any(|line| line.starts_with("VmSize:"))
 }
 
 /// A signal that ends a process puts SIGKILL into the set of each of its threads.
@@ -97,6 +106,7 @@ mod tests {
         };
         assert!(has_fatal_signal(&status("0000000000000100")));
         assert!(!has_fatal_signal(&status("0000000000004002")), "SIGINT and SIGTERM that somebody handles");
+        assert!(has_memory("VmPeak:\t 10 kB\nVmSize:\t 10 kB\n") && !has_memory("Threads:\t1\n"));
         let stat = |flags, code| {
             let zeros = "0 ".repeat(42);
             format!("7 (a) b) D 1 1 1 0 -1 {flags} {zeros}{code}")

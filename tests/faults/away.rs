@@ -17,6 +17,7 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     a_killed_reader_does_not_wait_for_a_server_that_hangs,
     who_handles_the_signal_waits,
     a_killed_writer_does_not_wait_and_its_file_arrives,
+    a_new_program_closes_the_files_of_the_old_one,
     programs_wait_for_a_server_that_is_away_if_they_are_told_to,
 );
 
@@ -111,6 +112,33 @@ print('written', flush=True); sys.stdin.readline(); os.fsync(file)";
             fs::remove_file(subject.path("new")).unwrap();
         });
     }
+}
+
+/// The kernel holds back whoever asks for `/proc/PID/stat` while execve(2) closes files.
+fn a_new_program_closes_the_files_of_the_old_one(subject: &Subject<'_>) {
+    subject.bucket().put("other", &data::bytes(1, 50_000)).unwrap();
+    let script =
+        "import os, sys; file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT); os.write(file, b'written')
+os.execv('/bin/true', ['true'])";
+    let execs = |name| start(run::command("python3").args(["-c", script]).arg(subject.path(name)));
+    through(subject, &["--request-timeout", "60s"], |proxy| {
+        fs::metadata(subject.path("other")).unwrap();
+        fs::write(subject.path("new"), b"before").unwrap();
+        proxy.hang(true);
+        proxy.take_requests();
+        let mut program = execs("new");
+        under_way(proxy);
+        // That it was killed is seen after all who waited before it have been looked at.
+        end(proxy, start(run::command("cat").arg(subject.path("other"))), Signal::KILL);
+        proxy.hang(false);
+        let status = eventually(SOON, "the new program runs", || Ok(program.try_wait()?)).unwrap();
+        assert!(status.success());
+        proxy.hang(true);
+        proxy.take_requests();
+        end(proxy, execs("new"), Signal::KILL);
+        proxy.hang(false);
+    });
+    assert_eq!(subject.bucket().get("new").unwrap(), b"written");
 }
 
 /// SEMANTICS: "With `--retry-for` it waits that long, and goes on when the server is back."

@@ -145,7 +145,8 @@ async fn killed(thread: u32) {
     }
     loop {
         tokio::time::sleep(LOOK).await;
-        if process::was_killed(thread) {
+        // On a thread of its own: what the kernel says of a process may wait for the very answer that is looked after.
+        if tokio::task::spawn_blocking(move || process::was_killed(thread)).await.is_ok_and(|killed| killed) {
             return;
         }
     }

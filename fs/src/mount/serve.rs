@@ -13,6 +13,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How long the files that are open after a lazy unmount may stay so.
 const GRACE: Duration = Duration::from_secs(30);
+/// How long the message about a mount in use waits for the names of its users.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// What is left to do when the kernel has gone.
 #[async_trait::async_trait]
@@ -136,9 +138,10 @@ async fn take_down(session: &Arc<SessionHandle>, served: &dyn Served) -> Option<
         Ok(()) => return Some(session.wait().await),
         Err(SessionError::Busy(dir)) => {
             let drained = served.drain().await;
+            let holders = seen_holders(&dir).await.join(", ");
             tracing::warn!(
                 dir = %dir.display(),
-                holders = holders(&dir).join(", "),
+                holders,
                 committed = drained.committed,
                 failed = drained.failed.len(),
                 "the mount is in use; it is detached, its open files end in {} s",
@@ -167,6 +170,14 @@ async fn forced(name: &str, session: &Arc<SessionHandle>) -> End {
         Err(error) => tracing::error!(%error, "the mount stays behind"),
     }
     End { session: None, forced: true, drained: Drained::default() }
+}
+
+/// [`holders`] on a thread of its own and not for long: the kernel holds back whoever looks at a process in execve(2)
+/// until that has closed its files, perhaps those of this mount.
+async fn seen_holders(dir: &std::path::Path) -> Vec<String> {
+    let dir = dir.to_owned();
+    let looked = tokio::time::timeout(LOOK, tokio::task::spawn_blocking(move || holders(&dir))).await;
+    looked.ok().and_then(Result::ok).unwrap_or_default()
 }
 
 /// The processes that have a file open or their working directory below `dir`, as far as this user may see.
