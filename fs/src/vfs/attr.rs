@@ -1,6 +1,7 @@
 //! `stat` and the changes of attributes.
 
 use super::Vfs;
+use super::open::doubt_outdated;
 use crate::clock;
 use crate::config::Commit;
 use crate::error::{Error, Result};
@@ -248,7 +249,8 @@ impl Vfs {
             }
         };
         let (posix, headers) = self.revise(posix, headers, change)?;
-        let copied = self.copy_onto_itself(ino, &remote, headers.clone()).await?;
+        let copied = self.copy_onto_itself(ino, &remote, headers.clone()).await;
+        let copied = copied.inspect_err(|error| doubt_outdated(file, error))?;
         let mut state = file.state.lock();
         state.content = Content::Remote(copied);
         state.posix = posix;

@@ -3,9 +3,10 @@
 
 use super::Vfs;
 use crate::error::{Error, Result};
+use crate::inode::Content;
 use crate::journal::{Entry, Move, StagedFile};
 use crate::name::{Key, Name, Prefix};
-use crate::store::{Condition, CopyRequest, ETag, ObjectInfo};
+use crate::store::{Condition, CopyRequest, ETag, ObjectInfo, Version};
 use futures::{StreamExt, TryStreamExt, stream};
 use tarn_cache::Staged;
 
@@ -40,12 +41,32 @@ impl Vfs {
         let origins = file.get(|record| record.moved_from.clone());
         for origin in &origins {
             let key = &origin.key;
-            if let Some(found) = self.head_if_any(key).await?.filter(|found| origin.is(found)) {
+            let Some(found) = self.head_if_any(key).await? else { continue };
+            if origin.is(&found) {
                 self.delete_file(&last_name(key)?, key).await?;
                 self.count_change(key, Some(found.version.size), None);
+                self.vanished(key, &found.version)?;
+            } else if let Some((parent, _)) = self.walk(key, |_| None)? {
+                // Another client has made it: the name is not free.
+                self.forget_listing(parent);
             }
         }
         if origins.is_empty() { Ok(()) } else { file.note(|record| record.moved_from.clear()) }
+    }
+
+    /// The object of this key has been deleted here. Who looked at the bucket meanwhile has brought it back.
+    fn vanished(&self, key: &Key, version: &Version) -> Result<()> {
+        let Some((parent, last)) = self.walk(key, |_| None)? else { return Ok(()) };
+        let name = Name::of(last)?;
+        let seen = self.table.child(parent, &name).filter(|inode| {
+            let content = inode.file().map(|file| file.state.lock().content.clone());
+            matches!(content, Some(Content::Remote(remote)) if remote.version.etag == version.etag)
+        });
+        if let Some(seen) = seen {
+            self.table.remove(seen.ino);
+            self.forget_listing(parent);
+        }
+        Ok(())
     }
 
     /// Finishes a rename that a killed process had begun: what was not copied is copied, then what was copied is

@@ -195,6 +195,9 @@ impl Vfs {
     ) -> Result<Opened> {
         let file = inode.file().ok_or(Error::IsDirectory)?;
         let mut state = file.state.lock();
+        if state.superseded {
+            return Err(Error::Stale("another client's object has the name now".into()));
+        }
         if flags.truncate && flags.drop_set_id {
             state.drop_set_id();
         }
@@ -333,6 +336,13 @@ pub(super) fn uncount(state: &mut FileState, passthrough: bool) {
     };
     if idle {
         state.serving = Serving::Idle;
+    }
+}
+
+/// What the store says may be that the version is gone: then the next look asks for the one that is there.
+pub(super) fn doubt_outdated(file: &File, error: &Error) {
+    if is_outdated(error) {
+        file.state.lock().doubted = Some(clock::instant());
     }
 }
 

@@ -156,6 +156,21 @@ impl Vfs {
 
     /// The place of a key in the tree; directories above it are taken for granted. `None` if it is not shown here.
     fn place_of(&self, key: &Key) -> Result<Option<Place>> {
+        let made = |place| Some(self.insert_directory(place, crate::inode::Marker::Unknown).ino);
+        let Some((parent, last)) = self.walk(key, made)? else { return Ok(None) };
+        let name = if last.is_empty() { Name::own() } else { Name::of(last)? };
+        let is_directory =
+            |name| self.table.child(parent, name).is_some_and(|inode| inode.directory().is_some());
+        let name = if is_directory(&name) { name.other()? } else { name };
+        Ok(Some(Place { parent, name }))
+    }
+
+    /// The directory of a key and the last component. `missing` says what a directory is that is not known here.
+    pub(super) fn walk<'a>(
+        &self,
+        key: &'a Key,
+        missing: impl Fn(Place) -> Option<Ino>,
+    ) -> Result<Option<(Ino, &'a str)>> {
         let Some(rest) = key.as_str().strip_prefix(self.options.prefix.as_str()) else { return Ok(None) };
         let (directories, last) =
             rest.rsplit_once('/').map_or((None, rest), |(above, last)| (Some(above), last));
@@ -163,16 +178,12 @@ impl Vfs {
         for component in directories.into_iter().flat_map(|above| above.split('/')) {
             let name = Name::of(component)?;
             let known = self.table.child(parent, &name).filter(|inode| inode.directory().is_some());
-            parent = match known {
-                Some(inode) => inode.ino,
-                None => self.insert_directory(Place { parent, name }, crate::inode::Marker::Unknown).ino,
+            let Some(ino) = known.map(|inode| inode.ino).or_else(|| missing(Place { parent, name })) else {
+                return Ok(None);
             };
+            parent = ino;
         }
-        let name = if last.is_empty() { Name::own() } else { Name::of(last)? };
-        let is_directory =
-            |name| self.table.child(parent, name).is_some_and(|inode| inode.directory().is_some());
-        let name = if is_directory(&name) { name.other()? } else { name };
-        Ok(Some(Place { parent, name }))
+        Ok(Some((parent, last)))
     }
 
     /// Makes the staged file the content of an inode, which stays until the bucket has it.

@@ -1,8 +1,10 @@
 //! Renaming. S3 has no rename: a file is copied on the server under the version it is known by, then deleted.
 
 use super::Vfs;
+use super::open::doubt_outdated;
 use super::remove::may_have_arrived;
 use crate::clock;
+use crate::config::Commit;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, File, Ino, Inode, Node, Place, RemoteFile};
 use crate::journal::Base;
@@ -210,9 +212,9 @@ impl Vfs {
             Content::Remote(remote) => {
                 let (posix, headers, kept) = self.renamed_attributes(file);
                 let headers_sent = kept.then(|| headers.clone());
-                let version = self
-                    .rename_object((from, to), &keys, &remote.version, (replaced, mode), headers_sent)
-                    .await?;
+                let renamed =
+                    self.rename_object((from, to), &keys, &remote.version, (replaced, mode), headers_sent);
+                let version = renamed.await.inspect_err(|error| doubt_outdated(file, error))?;
                 self.moved_copy(inode, &remote, version.clone());
                 {
                     let mut state = file.state.lock();
@@ -309,6 +311,8 @@ impl Vfs {
             self.must_take(&new_key).await?;
         }
         let old = current_version(inode);
+        // An earlier commit may have arrived under the old name.
+        let unsure = may_have_arrived(inode) && matches!(self.options.commit, Commit::Close);
         {
             let mut state = file.state.lock();
             if let Content::Staged(stage) = &mut state.content {
@@ -322,7 +326,7 @@ impl Vfs {
             state.posix.ctime = clock::now();
         }
         self.table.rename(inode.ino, to.clone());
-        if old.is_some() { self.commit_locked(inode, file).await } else { Ok(()) }
+        if old.is_some() || unsure { self.commit_locked(inode, file).await } else { Ok(()) }
     }
 
     /// The file's bytes are now another object's.

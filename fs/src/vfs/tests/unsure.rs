@@ -260,3 +260,96 @@ async fn a_file_whose_name_went_to_another_is_let_go_though_the_upload_of_that_f
     assert_eq!(unsure.object("a").await, None);
     assert_eq!(unsure.object("b").await.as_deref(), Some(&b"Moved"[..]));
 }
+
+#[tokio::test]
+async fn an_open_that_waits_for_a_conflict_gets_the_other_clients_object() {
+    let unsure = Unsure::new(Commit::Close);
+    let (ino, fh) = unsure.write_open("f", b"ours").await;
+    unsure.put("f", "theirs", &Headers::default()).await;
+    // After the refused commit and the look at what is there.
+    unsure.store.plan(2, Fault::Late);
+    let (closed, opened) = tokio::join!(unsure.vfs.release(fh), unsure.vfs.open(ino, WRITE, false));
+    closed.expect_err("another client was first");
+    let lost = opened.expect_err("the name is another client's");
+    assert_eq!(lost.errno(), rustix::io::Errno::STALE, "{lost}");
+    assert_eq!(read_file(&unsure.vfs, "f").await.expect("read"), b"theirs");
+}
+
+/// A file with a cached listing around it, an object and bytes that this does not have yet.
+async fn written_again(unsure: &Unsure) -> u64 {
+    let (_, fh) = unsure.write_open("f", b"once").await;
+    unsure.vfs.fsync(fh).await.expect("fsync");
+    unsure.vfs.write(fh, 0, b"again").expect("write");
+    assert_eq!(names(&unsure.vfs, "").await, ["f"]);
+    fh
+}
+
+const F_TO_G: [(Ino, &str); 2] = [(Ino::ROOT, "f"), (Ino::ROOT, "g")];
+
+#[tokio::test]
+async fn an_old_name_that_is_seen_while_its_object_goes_is_free_then() {
+    let unsure = Unsure::new(Commit::Close);
+    let fh = written_again(&unsure).await;
+    let [from, to] = F_TO_G.map(|(ino, name)| (ino, OsStr::new(name)));
+    // The look at what has the old name, after the upload to the new one.
+    unsure.store.plan(1, Fault::Late);
+    let look = async {
+        while !unsure.store.is_hit() {
+            tokio::task::yield_now().await;
+        }
+        unsure.vfs.lookup(from.0, from.1).await
+    };
+    let (renamed, seen) = tokio::join!(unsure.vfs.rename(from, to, RenameMode::Replace), look);
+    renamed.expect("rename");
+    seen.expect("the bucket has it still");
+    unsure.vfs.lookup(from.0, from.1).await.expect_err("it has gone");
+    assert_eq!(names(&unsure.vfs, "").await, ["g"]);
+    unsure.vfs.release(fh).await.expect("release");
+}
+
+#[tokio::test]
+async fn an_old_name_that_another_client_has_taken_shows_its_object() {
+    let unsure = Unsure::new(Commit::Close);
+    let fh = written_again(&unsure).await;
+    unsure.put("f", "theirs", &Headers::default()).await;
+    let [from, to] = F_TO_G.map(|(ino, name)| (ino, OsStr::new(name)));
+    unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+    unsure.vfs.release(fh).await.expect("release");
+    assert_eq!(read_file(&unsure.vfs, "f").await.expect("read"), b"theirs");
+    assert_eq!(read_file(&unsure.vfs, "g").await.expect("read"), b"again");
+    assert_eq!(names(&unsure.vfs, "").await, ["f", "g"]);
+}
+
+#[tokio::test]
+async fn an_upload_that_arrived_unheard_does_not_outlive_its_name() {
+    let unsure = Unsure::new(Commit::Close);
+    let (_, fh) = unsure.write_open("f", b"body").await;
+    unsure.store.plan(0, Fault::LoseReply);
+    unsure.vfs.flush(fh).await.expect_err("the answer is lost");
+    let [from, to] = F_TO_G.map(|(ino, name)| (ino, OsStr::new(name)));
+    unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+    assert_eq!(unsure.object("f").await, None);
+    assert_eq!(unsure.object("g").await.as_deref(), Some(&b"body"[..]));
+    unsure.vfs.release(fh).await.expect("release");
+}
+
+#[tokio::test]
+async fn what_another_client_has_made_anew_is_changed_at_the_second_look() {
+    let unsure = Unsure::new(Commit::Close);
+    let [from, to] = F_TO_G.map(|(ino, name)| (ino, OsStr::new(name)));
+    let look = async || Ok::<Ino, Error>(unsure.vfs.lookup(from.0, from.1).await?.attr.ino);
+    let chmod = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    unsure.put("f", "older", &Headers::default()).await;
+    let old = look().await.expect("there");
+    unsure.put("f", "newer", &Headers::default()).await;
+    let lost = unsure.vfs.setattr(old, chmod).await.expect_err("it is another object");
+    assert_eq!(lost.errno(), rustix::io::Errno::STALE, "the kernel looks again: {lost}");
+    let new = look().await.expect("there");
+    unsure.vfs.setattr(new, chmod).await.expect("chmod");
+    unsure.put("f", "newest", &Headers::default()).await;
+    let lost = unsure.vfs.rename(from, to, RenameMode::Replace).await.expect_err("it is another object");
+    assert_eq!(lost.errno(), rustix::io::Errno::STALE, "the kernel looks again: {lost}");
+    look().await.expect("there");
+    unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+    assert_eq!(unsure.object("g").await.as_deref(), Some(&b"newest"[..]));
+}
