@@ -173,6 +173,9 @@ async fn take_over(vfs: &Arc<Vfs>, session: Option<&State>) -> Result<(), Failur
         }
         recovered => recovered?,
     };
+    if session.is_some() {
+        vfs.go_on();
+    }
     if recovered != Recovered::default() {
         let Recovered { uploading, left, renames } = recovered;
         tracing::info!(uploading, left, renames, "took over what an earlier mount left in the journal");

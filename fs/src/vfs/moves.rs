@@ -3,11 +3,13 @@
 
 use super::Vfs;
 use crate::error::{Error, Result};
-use crate::inode::Content;
+use crate::inode::{Content, Ino, Inode, Marker, Place};
 use crate::journal::{Entry, Move, StagedFile};
+use crate::meta::{self, Kind};
 use crate::name::{Key, Name, Prefix};
 use crate::store::{Condition, CopyRequest, ETag, ObjectInfo, Version};
 use futures::{StreamExt, TryStreamExt, stream};
+use std::sync::Arc;
 use tarn_cache::Staged;
 
 /// A rename that is under way, as the journal has it until this is dropped.
@@ -96,6 +98,70 @@ impl Vfs {
             self.delete_file(&last_name(key)?, key).await?;
         }
         Ok(stay)
+    }
+
+    /// What a killed worker of this mount knew under the old names goes where it was moved to, before anything is
+    /// uploaded from there. The kernel sends the rename again, and finds it done.
+    pub(super) async fn follow_move(&self, of: &Move) -> Result<()> {
+        let known = self.place_at(&of.from, |_| None)?.and_then(|at| self.table.child(at.parent, &at.name));
+        let Some(inode) = known.filter(|inode| inode.directory().is_some() == of.is_tree()) else {
+            return Ok(());
+        };
+        let files = self.files_below(&inode);
+        let follow: Vec<_> = files.iter().map(|inode| self.follow_resumed(of, inode)).collect();
+        let parallel = self.options.max_requests.max(1);
+        stream::iter(follow).buffer_unordered(parallel).try_collect::<()>().await?;
+        let made = |place| Some(self.insert_directory(place, Marker::Unknown).ino);
+        let Some(to) = self.place_at(&of.to, made)? else { return Ok(()) };
+        if let Some(replaced) = self.table.child(to.parent, &to.name) {
+            self.give_up(&replaced).await;
+        }
+        self.table.rename(inode.ino, to);
+        files.iter().for_each(|inode| self.relabel(inode));
+        Ok(())
+    }
+
+    /// A file rests on the copy of its object from now on, if it is a copy of that and not of another client's.
+    async fn follow_resumed(&self, of: &Move, inode: &Inode) -> Result<()> {
+        let (Some(file), Ok(old)) = (inode.file(), self.table.key(inode.ino)) else { return Ok(()) };
+        let (version, headers, ctime, staged) = {
+            let state = file.state.lock();
+            let staged = matches!(state.content, Content::Staged(_));
+            if !staged && state.handles.none() {
+                // Its first use asks the store.
+                return Ok(());
+            }
+            (state.version().cloned(), state.headers.clone(), state.posix.ctime, staged)
+        };
+        let (Some(version), Some(new)) = (version, of.moved(&old)) else { return Ok(()) };
+        let Some(found) = self.head_if_any(&new).await? else { return Ok(()) };
+        let posix = || meta::read(&found.headers, &found.version, Kind::File, &self.options.defaults);
+        let same_commit = || match staged {
+            true => meta::commit_time(&headers) == meta::commit_time(&found.headers),
+            false => posix().ctime == ctime,
+        };
+        if found.version.size == version.size && (found.version.etag == version.etag || same_commit()) {
+            self.follow_copy(inode, &found.version);
+        }
+        Ok(())
+    }
+
+    /// A key, or a directory's with `/` at its end.
+    fn place_at(&self, path: &str, missing: impl Fn(Place) -> Option<Ino>) -> Result<Option<Place>> {
+        let Some(directory) = path.strip_suffix('/') else {
+            return self.place_with(&Key::parse(path)?, missing);
+        };
+        let key = Key::parse(directory)?;
+        let Some((parent, last)) = self.walk(&key, missing)? else { return Ok(None) };
+        Ok(Some(Place { parent, name: Name::of(last)? }))
+    }
+
+    /// The files below a directory that are known here, or the file itself.
+    pub(super) fn files_below(&self, inode: &Arc<Inode>) -> Vec<Arc<Inode>> {
+        if inode.file().is_some() {
+            return vec![Arc::clone(inode)];
+        }
+        self.table.children(inode.ino).iter().flat_map(|(_, child)| self.files_below(child)).collect()
     }
 
     async fn copy_again(&self, of: &Move, from: &Key) -> Result<Copied> {

@@ -6,7 +6,7 @@
 use super::Vfs;
 use super::commit::blocking;
 use crate::error::Result;
-use crate::inode::{Content, File, FileState, Ino, Inode, Node, Overlay, Place, RemoteFile, Stage};
+use crate::inode::{Content, File, FileState, Ino, Inode, Marker, Node, Overlay, Place, RemoteFile, Stage};
 use crate::journal::{self, Base, Entry, Found, Move, Record, StagedFile, State, Sum, Verdict, judge};
 use crate::meta::{self, Kind};
 use crate::name::{Key, Name};
@@ -100,6 +100,9 @@ impl Vfs {
 
     async fn resume_with_files(&self, of: &Move, files: &mut [(OrphanStaged, Record)]) -> Result<usize> {
         let stay = self.resume_move(of).await?;
+        if stay == 0 {
+            self.follow_move(of).await?;
+        }
         for (orphan, record) in files.iter_mut() {
             self.move_record(of, orphan, record).await?;
         }
@@ -156,8 +159,16 @@ impl Vfs {
 
     /// The place of a key in the tree; directories above it are taken for granted. `None` if it is not shown here.
     fn place_of(&self, key: &Key) -> Result<Option<Place>> {
-        let made = |place| Some(self.insert_directory(place, crate::inode::Marker::Unknown).ino);
-        let Some((parent, last)) = self.walk(key, made)? else { return Ok(None) };
+        self.place_with(key, |place| Some(self.insert_directory(place, Marker::Unknown).ino))
+    }
+
+    /// The same, where `missing` says what a directory is that is not known here.
+    pub(super) fn place_with(
+        &self,
+        key: &Key,
+        missing: impl Fn(Place) -> Option<Ino>,
+    ) -> Result<Option<Place>> {
+        let Some((parent, last)) = self.walk(key, missing)? else { return Ok(None) };
         let name = if last.is_empty() { Name::own() } else { Name::of(last)? };
         let is_directory =
             |name| self.table.child(parent, name).is_some_and(|inode| inode.directory().is_some());
@@ -165,7 +176,7 @@ impl Vfs {
         Ok(Some(Place { parent, name }))
     }
 
-    /// The directory of a key and the last component. `missing` says what a directory is that is not known here.
+    /// The directory of a key, and the key's last component.
     pub(super) fn walk<'a>(
         &self,
         key: &'a Key,

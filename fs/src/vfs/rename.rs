@@ -100,7 +100,8 @@ impl Vfs {
         let (old, new) = (self.table.prefix(from.parent)?, self.table.prefix(to.parent)?);
         let Some(inode) = known else {
             let moved = self.table.child(to.parent, &to.name);
-            if let (Some(moved), Ok(key)) = (&moved, old.key(&from.name)) {
+            let file = moved.as_ref().filter(|moved| moved.file().is_some());
+            if let (Some(moved), Ok(key)) = (file, old.key(&from.name)) {
                 // A staged file moves before its old object goes.
                 self.commit(moved).await?;
                 self.delete_one(&key).await?;
@@ -123,6 +124,9 @@ impl Vfs {
             }
         }
         self.table.rename(inode.ino, to.clone());
+        for moved in self.files_below(inode) {
+            self.catch_up(&moved);
+        }
         self.forget_listing(to.parent);
         self.note(inode);
         Ok(true)

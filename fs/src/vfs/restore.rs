@@ -34,7 +34,7 @@ struct Use {
 }
 
 impl Vfs {
-    /// Becomes what `state` says. Called once, before the first request.
+    /// Becomes what `state` says. Called once, before the first request and before [`Vfs::recover`].
     pub fn restore(self: &Arc<Self>, state: &State) -> Result<()> {
         if let Some(usage) = state.stored {
             self.quota.recall(usage, None);
@@ -55,13 +55,20 @@ impl Vfs {
         self.earlier.set(Earlier::of(state)).map_err(|_| Error::Internal("a mount is restored once"))?;
         for inode in self.table.all() {
             self.catch_up(&inode);
-            self.go_on_with(&inode);
         }
         Ok(())
     }
 
+    /// Takes up what the killed worker did in the background. To be called after [`Vfs::recover`]: what it had begun
+    /// to rename is under its new name by then.
+    pub fn go_on(self: &Arc<Self>) {
+        for inode in self.table.all() {
+            self.go_on_with(&inode);
+        }
+    }
+
     /// The journal learns what the bucket has before the session log does: the file rests on that.
-    fn catch_up(&self, inode: &Inode) {
+    pub(super) fn catch_up(&self, inode: &Inode) {
         let (Some(file), Ok(key)) = (inode.file(), self.table.key(inode.ino)) else { return };
         let mut state = file.state.lock();
         let Content::Staged(stage) = &mut state.content else { return };

@@ -163,6 +163,17 @@ pub(super) fn mount_with(
     boot_id: Option<&str>,
     set: impl FnOnce(&mut Options),
 ) -> Arc<Vfs> {
+    mount_logged(store, cache, boot_id, set, SessionLog::none())
+}
+
+/// The same with a session log, for a next worker.
+pub(super) fn mount_logged(
+    store: Arc<dyn ObjectStore>,
+    cache: &std::path::Path,
+    boot_id: Option<&str>,
+    set: impl FnOnce(&mut Options),
+    log: SessionLog,
+) -> Arc<Vfs> {
     let boot_id = boot_id.map(str::to_owned);
     let cache = StoreOptions { dir: cache.to_owned(), max_bytes: 1 << 30, min_free_bytes: 0, boot_id };
     let attributes = Attributes::Keep;
@@ -188,7 +199,7 @@ pub(super) fn mount_with(
         bucket: BucketId::new("test"),
         options,
         runtime: tokio::runtime::Handle::current(),
-        log: SessionLog::none(),
+        log,
     })
 }
 
