@@ -76,8 +76,10 @@ impl Vfs {
         let (asked, changes) = (clock::instant(), directory.state.lock().changes);
         let found = self.ask(parent, directory, name, known.as_deref()).await?;
         let Some(found) = found else {
-            if let Some(inode) = known {
-                self.gone(&inode);
+            if let Some(inode) = known
+                && self.gone(&inode)
+            {
+                return Ok(inode);
             }
             let mut state = directory.state.lock();
             if state.changes == changes {
@@ -254,16 +256,17 @@ impl Vfs {
         }
     }
 
-    /// The store has nothing there any more. Open files and local changes live on without the name.
-    fn gone(&self, inode: &Inode) {
-        let keep = match &inode.node {
-            // A directory emptied by others is still one here until it is removed here.
-            Node::Directory(_) => self.table.has_children(inode.ino),
-            Node::File(file) => matches!(file.state.lock().content, Content::Staged(_)),
+    /// The store has nothing there any more. Open files live on without the name. Says whether it is still there for
+    /// this mount: what waits for its upload will be in the bucket again, with the directories above it.
+    fn gone(&self, inode: &Arc<Inode>) -> bool {
+        let waits = |inode: &Arc<Inode>| {
+            inode.file().is_some_and(|file| matches!(file.state.lock().content, Content::Staged(_)))
         };
-        if !keep {
+        let stays = self.files_below(inode).iter().any(waits);
+        if !stays && !self.table.has_children(inode.ino) {
             self.table.remove(inode.ino);
         }
+        stays
     }
 
     fn place_found(&self, parent: Ino, name: &Name, found: Found) -> Arc<Inode> {

@@ -2,6 +2,7 @@
 
 use super::faulty::{Fault, FaultyStore, copy_dir};
 use super::*;
+use crate::session_log::{Record, State};
 use crate::store::Op;
 
 struct Later {
@@ -394,69 +395,126 @@ async fn what_a_writer_has_begun_is_not_uploaded_for_the_one_before() {
     assert_eq!(later.object("f").await.as_deref(), Some(&b"new"[..]));
 }
 
-/// The worker dies in the middle of the rename of a directory with files that wait for their upload. The kernel sends
-/// the rename to the next one.
-#[tokio::test]
-async fn a_file_closed_below_a_directory_whose_rename_is_cut_short_is_moved_with_it() {
-    let mut number = 0;
-    while dies_while_renaming(number).await {
-        number += 1;
-    }
-    assert!(number > 4, "{number} requests were met");
+/// A worker that dies in the middle of a rename, and the next one.
+struct Workers {
+    later: Later,
+    log: std::fs::File,
 }
 
-async fn dies_while_renaming(number: usize) -> bool {
-    const RENAME: Call = Call { op: "rename", unique: 7, resent: false, thread: 0 };
-    let later = Later::new();
-    let log = tempfile::tempfile().expect("a file");
-    let worker = |store: &Arc<FaultyStore>, cache: &str| {
-        let (log, state) = SessionLog::open(log.try_clone().expect("a copy")).expect("a log");
+const RENAME: Call = Call { op: "rename", unique: 7, resent: false, thread: 0 };
+
+impl Workers {
+    fn new() -> Self {
+        Self { later: Later::new(), log: tempfile::tempfile().expect("a file") }
+    }
+
+    fn worker(&self, store: &Arc<FaultyStore>, cache: &str) -> (Arc<Vfs>, State) {
+        let (log, state) = SessionLog::open(self.log.try_clone().expect("a copy")).expect("a log");
         let set = |options: &mut Options| {
             options.attr_ttl = Duration::from_secs(3600);
             options.commit = Commit::Async { max_bytes: 1 << 30, max_age: Duration::from_secs(3600) };
         };
         let store = Arc::clone(store) as Arc<dyn ObjectStore>;
-        (mount_logged(store, &later.home.path().join(cache), None, set, log), state)
-    };
-    let (vfs, _) = worker(&later.store, "cache");
-    let old = vfs.mkdir(Ino::ROOT, OsStr::new("old"), 0o755, CALLER).await.expect("mkdir").attr.ino;
-    let mut open = Vec::new();
-    for name in ["a", "b"] {
+        (mount_logged(store, &self.later.home.path().join(cache), None, set, log), state)
+    }
+
+    fn first(&self) -> Arc<Vfs> {
+        self.worker(&self.later.store, "cache").0
+    }
+
+    /// What the session log comes to by now.
+    fn noted(&self, vfs: &Vfs) -> State {
+        vfs.log.flush();
+        SessionLog::open(self.log.try_clone().expect("a copy")).expect("a log").1
+    }
+
+    async fn rename(vfs: &Vfs, call: Call) -> Result<()> {
+        let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
+        call.during(vfs.rename(from, to, RenameMode::Replace)).await
+    }
+
+    /// Takes over with what the log came to.
+    async fn next(&self, state: &State) -> Arc<Vfs> {
+        let store = FaultyStore::new(Arc::clone(&self.later.store.inner), self.later.home.path());
+        let next = self.worker(&store, "image").0;
+        next.restore(state).expect("restore");
+        next.recover().await.expect("recovery");
+        next.go_on();
+        next
+    }
+
+    async fn rename_again(next: &Vfs) {
+        Self::rename(next, Call { resent: true, ..RENAME }).await.expect("rename");
+        assert!(next.drain().await.failed.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_file_closed_below_a_directory_whose_rename_is_cut_short_is_moved_with_it() {
+    for number in 0.. {
+        let workers = Workers::new();
+        let (vfs, later) = (workers.first(), &workers.later);
+        let old = vfs.mkdir(Ino::ROOT, OsStr::new("old"), 0o755, CALLER).await.expect("mkdir").attr.ino;
+        let mut open = Vec::new();
+        for name in ["a", "b"] {
+            let flags = OpenFlags { exclusive: true, ..WRITE };
+            let made = vfs.create(old, OsStr::new(name), 0o644, CALLER, flags, false).await;
+            open.push(made.expect("create").1.fh);
+        }
+        // The bucket has them, without a byte.
+        later.store.set_down(true);
+        for fh in open {
+            vfs.write(fh, 0, b"closed").expect("write");
+            vfs.flush(fh).await.expect("flush");
+            vfs.release(fh).await.expect("release");
+        }
+        vfs.log.flush();
+        later.store.set_down(false);
+        later.store.plan(number, Fault::DieAfter);
+        let said = Workers::rename(&vfs, RENAME).await;
+        if !later.store.is_hit() {
+            said.expect("nothing happened");
+            assert!(number > 4, "{number} requests were met");
+            return;
+        }
+        let state = SessionLog::open(workers.log.try_clone().expect("a copy")).expect("a log").1;
+        let next = workers.next(&state).await;
+        // What is uploaded in the background may be first.
+        assert!(next.drain().await.failed.is_empty(), "request {number}");
+        Workers::rename_again(&next).await;
+        assert_eq!(names(&next, "").await, ["new"], "request {number}");
+        assert_eq!(names(&next, "new").await, ["a", "b"], "request {number}");
+        for key in ["new/a", "new/b"] {
+            assert_eq!(later.object(key).await.as_deref(), Some(&b"closed"[..]), "request {number}: {key}");
+        }
+    }
+}
+
+/// The upload under the old name has ended after the session log was written last.
+#[tokio::test]
+async fn the_old_name_of_a_file_goes_though_only_the_journal_knows_its_object() {
+    for number in 0.. {
+        let workers = Workers::new();
+        let (vfs, later) = (workers.first(), &workers.later);
         let flags = OpenFlags { exclusive: true, ..WRITE };
-        let made = vfs.create(old, OsStr::new(name), 0o644, CALLER, flags, false).await;
-        open.push(made.expect("create").1.fh);
+        let made = vfs.create(Ino::ROOT, OsStr::new("old"), 0o644, CALLER, flags, false).await;
+        let fh = made.expect("create").1.fh;
+        vfs.write(fh, 0, b"body").expect("write");
+        let mut state = workers.noted(&vfs);
+        state.apply(Record::Intent { unique: RENAME.unique });
+        vfs.fsync(fh).await.expect("fsync");
+        later.store.plan(number, Fault::DieAfter);
+        let said = Workers::rename(&vfs, RENAME).await;
+        if !later.store.is_hit() {
+            said.expect("nothing happened");
+            assert!(number > 2, "{number} requests were met");
+            return;
+        }
+        let next = workers.next(&state).await;
+        Workers::rename_again(&next).await;
+        next.release(fh).await.expect("release");
+        assert_eq!(names(&next, "").await, ["new"], "request {number}");
+        assert_eq!(later.object("new").await.as_deref(), Some(&b"body"[..]), "request {number}");
+        assert_eq!(later.object("old").await, None, "request {number}");
     }
-    // The bucket has them, without a byte.
-    later.store.set_down(true);
-    for fh in open {
-        vfs.write(fh, 0, b"closed").expect("write");
-        vfs.flush(fh).await.expect("flush");
-        vfs.release(fh).await.expect("release");
-    }
-    vfs.log.flush();
-    later.store.set_down(false);
-    later.store.plan(number, Fault::DieAfter);
-    let rename = |vfs: &Arc<Vfs>, call: Call| {
-        let (vfs, from, to) = (Arc::clone(vfs), OsStr::new("old"), OsStr::new("new"));
-        call.during(async move { vfs.rename((Ino::ROOT, from), (Ino::ROOT, to), RenameMode::Replace).await })
-    };
-    let said = rename(&vfs, RENAME).await;
-    if !later.store.is_hit() {
-        said.expect("nothing happened");
-        return false;
-    }
-    let (next, state) = worker(&FaultyStore::new(Arc::clone(&later.store.inner), later.home.path()), "image");
-    next.restore(&state).expect("restore");
-    next.recover().await.expect("recovery");
-    next.go_on();
-    // The uploads may be first.
-    assert!(next.drain().await.failed.is_empty(), "request {number}");
-    rename(&next, Call { resent: true, ..RENAME }).await.expect("rename");
-    assert!(next.drain().await.failed.is_empty(), "request {number}");
-    assert_eq!(names(&next, "").await, ["new"], "request {number}");
-    assert_eq!(names(&next, "new").await, ["a", "b"], "request {number}");
-    for key in ["new/a", "new/b"] {
-        assert_eq!(later.object(key).await.as_deref(), Some(&b"closed"[..]), "request {number}: {key}");
-    }
-    true
 }

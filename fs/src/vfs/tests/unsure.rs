@@ -7,7 +7,7 @@ use std::path::Path;
 
 const LATER: Commit = Commit::Async { max_bytes: 1 << 30, max_age: Duration::from_secs(3600) };
 
-/// A mount that believes for long, on a store with faults.
+/// A mount that as a rule believes for long, on a store with faults.
 struct Unsure {
     vfs: Arc<Vfs>,
     store: Arc<FaultyStore>,
@@ -16,9 +16,13 @@ struct Unsure {
 
 impl Unsure {
     fn new(commit: Commit) -> Self {
+        Self::believing(commit, Duration::from_secs(3600))
+    }
+
+    fn believing(commit: Commit, attr_ttl: Duration) -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let store = FaultyStore::new(small_parts(), home.path());
-        let vfs = mounted(&store, &home.path().join("cache"), commit);
+        let vfs = mounted_for(&store, &home.path().join("cache"), commit, attr_ttl);
         Self { vfs, store, home }
     }
 
@@ -64,9 +68,13 @@ fn small_parts() -> Arc<MemoryStore> {
 }
 
 fn mounted(store: &Arc<FaultyStore>, cache: &Path, commit: Commit) -> Arc<Vfs> {
+    mounted_for(store, cache, commit, Duration::from_secs(3600))
+}
+
+fn mounted_for(store: &Arc<FaultyStore>, cache: &Path, commit: Commit, attr_ttl: Duration) -> Arc<Vfs> {
     mount_with(Arc::clone(store) as Arc<dyn ObjectStore>, cache, None, |options| {
         options.commit = commit;
-        options.attr_ttl = Duration::from_secs(3600);
+        options.attr_ttl = attr_ttl;
         options.part_size = tarn_cache::BLOCK_SIZE;
     })
 }
@@ -352,4 +360,20 @@ async fn what_another_client_has_made_anew_is_changed_at_the_second_look() {
     look().await.expect("there");
     unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
     assert_eq!(unsure.object("g").await.as_deref(), Some(&b"newest"[..]));
+}
+
+#[tokio::test]
+async fn a_directory_that_another_client_empties_stays_while_a_file_in_it_waits() {
+    let unsure = Unsure::believing(Commit::Close, Duration::ZERO);
+    unsure.put("d/f", "theirs", &Headers::default()).await;
+    let directory = unsure.vfs.lookup(Ino::ROOT, OsStr::new("d")).await.expect("there").attr.ino;
+    let made = unsure.vfs.create(directory, OsStr::new("new"), 0o644, CALLER, WRITE, false).await;
+    let fh = made.expect("a file").1.fh;
+    unsure.vfs.write(fh, 0, b"ours").expect("write");
+    unsure.remove("d/f").await;
+    let again = unsure.vfs.mkdir(Ino::ROOT, OsStr::new("d"), 0o755, CALLER).await;
+    assert!(matches!(again, Err(Error::Exists)), "{again:?}");
+    unsure.vfs.flush(fh).await.expect("flush");
+    unsure.vfs.release(fh).await.expect("release");
+    assert_eq!(unsure.object("d/new").await.as_deref(), Some(&b"ours"[..]));
 }

@@ -25,6 +25,11 @@ impl std::io::Write for Written {
 
 impl Log {
     pub(super) fn start() -> Self {
+        // A message that is met first where nobody listens would be left out everywhere from then on.
+        static ALL_ARE_HEARD: std::sync::Once = std::sync::Once::new();
+        ALL_ARE_HEARD.call_once(|| {
+            tracing::subscriber::set_global_default(tracing_subscriber::registry()).expect("the first");
+        });
         let text = Written::default();
         let writer = text.clone();
         let subscriber =
