@@ -246,12 +246,11 @@ impl Record {
 
     /// Notes a rename. Under the old key the bucket has the version `etag`, or what an upload has left there whose answer
     /// was lost.
-    pub fn moves(&mut self, old: Key, etag: Option<ETag>, new: Key) {
+    pub fn moves(&mut self, old: Key, mut etag: Option<ETag>, new: Key) {
         // Sent again after a kill it has been noted before: the attempts are those under the new key, and the journal
         // knows the version better than who reads the session log.
         let again = self.key == new;
         let mut attempts = if again { Vec::new() } else { std::mem::take(&mut self.attempts) };
-        let mut etag = etag;
         if let Some(known) = self.take_origin(&old) {
             attempts.extend(known.attempts);
             etag = known.etag.filter(|_| again).or(etag);

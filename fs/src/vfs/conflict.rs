@@ -4,7 +4,7 @@ use super::Vfs;
 use super::commit::Snapshot;
 use crate::clock;
 use crate::error::{Error, Result};
-use crate::inode::{Content, File, Ino, Stamp};
+use crate::inode::{Content, File, FileState, Ino, Stamp};
 use crate::journal::{Base, Record, StagedFile, State};
 use crate::meta;
 use crate::name::Key;
@@ -125,6 +125,15 @@ impl Vfs {
         let count = self.conflicts.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let suffix = format!(".conflict-{}-{seconds}-{count}", self.options.host);
         Ok(Key::parse(&format!("{}{suffix}", key.as_str()))?)
+    }
+}
+
+/// Refuses what needs the name of a file that lost it to another client: the kernel looks again and finds theirs.
+pub(super) fn must_have_its_name(state: &FileState) -> Result<()> {
+    if state.superseded {
+        Err(Error::Stale("another client's object has the name now".into()))
+    } else {
+        Ok(())
     }
 }
 

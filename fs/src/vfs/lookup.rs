@@ -1,6 +1,7 @@
 //! From a name to an inode: what is remembered, what the listing says, and what the store is asked.
 
 use super::Vfs;
+use super::readdir::is_local;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{
@@ -259,10 +260,7 @@ impl Vfs {
     /// The store has nothing there any more. Open files live on without the name. Says whether it is still there for
     /// this mount: what waits for its upload will be in the bucket again, with the directories above it.
     fn gone(&self, inode: &Arc<Inode>) -> bool {
-        let waits = |inode: &Arc<Inode>| {
-            inode.file().is_some_and(|file| matches!(file.state.lock().content, Content::Staged(_)))
-        };
-        let stays = self.files_below(inode).iter().any(waits);
+        let stays = self.files_below(inode).iter().any(|file| is_local(file));
         if !stays && !self.table.has_children(inode.ino) {
             self.table.remove(inode.ino);
         }

@@ -2,8 +2,10 @@
 //! moved while that lasts: a process that is killed in between leaves a rename that the next mount finishes.
 
 use super::Vfs;
+use super::readdir::is_local;
+use super::recover::Missing;
 use crate::error::{Error, Result};
-use crate::inode::{Content, Ino, Inode, Marker, Place};
+use crate::inode::{Content, Inode, Place};
 use crate::journal::{Entry, Move, StagedFile};
 use crate::meta::{self, Kind};
 use crate::name::{Key, Name, Prefix};
@@ -48,7 +50,7 @@ impl Vfs {
                 self.delete_file(&last_name(key)?, key).await?;
                 self.count_change(key, Some(found.version.size), None);
                 self.vanished(key, &found.version)?;
-            } else if let Some((parent, _)) = self.walk(key, |_| None)? {
+            } else if let Some((parent, _)) = self.walk(key, Missing::End)? {
                 // Another client has made it: the name is not free.
                 self.forget_listing(parent);
             }
@@ -58,15 +60,14 @@ impl Vfs {
 
     /// The object of this key has been deleted here. Who looked at the bucket meanwhile has brought it back.
     fn vanished(&self, key: &Key, version: &Version) -> Result<()> {
-        let Some((parent, last)) = self.walk(key, |_| None)? else { return Ok(()) };
-        let name = Name::of(last)?;
-        let seen = self.table.child(parent, &name).filter(|inode| {
+        let Some(at) = self.place_of(key, Missing::End)? else { return Ok(()) };
+        let seen = self.table.child(at.parent, &at.name).filter(|inode| {
             let content = inode.file().map(|file| file.state.lock().content.clone());
             matches!(content, Some(Content::Remote(remote)) if remote.version.etag == version.etag)
         });
         if let Some(seen) = seen {
             self.table.remove(seen.ino);
-            self.forget_listing(parent);
+            self.forget_listing(at.parent);
         }
         Ok(())
     }
@@ -103,7 +104,8 @@ impl Vfs {
     /// What a killed worker of this mount knew under the old names goes where it was moved to, before anything is
     /// uploaded from there. The kernel sends the rename again, and finds it done.
     pub(super) async fn follow_move(&self, of: &Move) -> Result<()> {
-        let known = self.place_at(&of.from, |_| None)?.and_then(|at| self.table.child(at.parent, &at.name));
+        let known =
+            self.place_at(&of.from, Missing::End)?.and_then(|at| self.table.child(at.parent, &at.name));
         let Some(inode) = known.filter(|inode| inode.directory().is_some() == of.is_tree()) else {
             return Ok(());
         };
@@ -111,8 +113,7 @@ impl Vfs {
         let follow: Vec<_> = files.iter().map(|inode| self.follow_resumed(of, inode)).collect();
         let parallel = self.options.max_requests.max(1);
         stream::iter(follow).buffer_unordered(parallel).try_collect::<()>().await?;
-        let made = |place| Some(self.insert_directory(place, Marker::Unknown).ino);
-        let Some(to) = self.place_at(&of.to, made)? else { return Ok(()) };
+        let Some(to) = self.place_at(&of.to, Missing::Made)? else { return Ok(()) };
         if let Some(replaced) = self.table.child(to.parent, &to.name) {
             self.give_up(&replaced).await;
         }
@@ -125,8 +126,8 @@ impl Vfs {
     async fn follow_resumed(&self, of: &Move, inode: &Inode) -> Result<()> {
         let (Some(file), Ok(old)) = (inode.file(), self.table.key(inode.ino)) else { return Ok(()) };
         let (version, headers, ctime, staged) = {
+            let staged = is_local(inode);
             let state = file.state.lock();
-            let staged = matches!(state.content, Content::Staged(_));
             if !staged && state.handles.none() {
                 // Its first use asks the store.
                 return Ok(());
@@ -135,10 +136,12 @@ impl Vfs {
         };
         let (Some(version), Some(new)) = (version, of.moved(&old)) else { return Ok(()) };
         let Some(found) = self.head_if_any(&new).await? else { return Ok(()) };
-        let posix = || meta::read(&found.headers, &found.version, Kind::File, &self.options.defaults);
         let same_commit = || match staged {
             true => meta::commit_time(&headers) == meta::commit_time(&found.headers),
-            false => posix().ctime == ctime,
+            // Its headers are not restored.
+            false => {
+                meta::read(&found.headers, &found.version, Kind::File, &self.options.defaults).ctime == ctime
+            }
         };
         if found.version.size == version.size && (found.version.etag == version.etag || same_commit()) {
             self.follow_copy(inode, &found.version);
@@ -147,9 +150,9 @@ impl Vfs {
     }
 
     /// A key, or a directory's with `/` at its end.
-    fn place_at(&self, path: &str, missing: impl Fn(Place) -> Option<Ino>) -> Result<Option<Place>> {
+    fn place_at(&self, path: &str, missing: Missing) -> Result<Option<Place>> {
         let Some(directory) = path.strip_suffix('/') else {
-            return self.place_with(&Key::parse(path)?, missing);
+            return self.place_of(&Key::parse(path)?, missing);
         };
         let key = Key::parse(directory)?;
         let Some((parent, last)) = self.walk(&key, missing)? else { return Ok(None) };

@@ -1,6 +1,7 @@
 //! Opening files and deciding how the kernel is served.
 
 use super::Vfs;
+use super::conflict::must_have_its_name;
 use super::handle::{FileHandle, Handle};
 use super::settle::let_go_if_idle;
 use crate::clock;
@@ -195,9 +196,7 @@ impl Vfs {
     ) -> Result<Opened> {
         let file = inode.file().ok_or(Error::IsDirectory)?;
         let mut state = file.state.lock();
-        if state.superseded {
-            return Err(Error::Stale("another client's object has the name now".into()));
-        }
+        must_have_its_name(&state)?;
         if flags.truncate && flags.drop_set_id {
             state.drop_set_id();
         }

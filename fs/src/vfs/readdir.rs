@@ -398,8 +398,9 @@ impl Vfs {
     }
 }
 
-/// Whether the bucket may not show the inode yet: a new file. Directories made here have a marker.
-fn is_local(inode: &Inode) -> bool {
+/// Whether the bucket may not show the inode as it is here: a file that is new or changed. Directories made here have a
+/// marker.
+pub(super) fn is_local(inode: &Inode) -> bool {
     inode.file().is_some_and(|file| matches!(file.state.lock().content, Content::Staged(_)))
 }
 

@@ -143,7 +143,7 @@ impl Vfs {
         match verdict {
             Verdict::Leave(why) => leave(report, &orphan, Some(&record.key), why),
             Verdict::Remove => orphan.adopt()?.discard(),
-            Verdict::Upload => match self.place_of(&record.key)? {
+            Verdict::Upload => match self.place_of(&record.key, Missing::Made)? {
                 Some(place) => {
                     tracing::info!(key = %record.key, "a closed file that is not in the bucket yet: uploading it");
                     let staged = orphan.adopt()?;
@@ -157,17 +157,8 @@ impl Vfs {
         Ok(())
     }
 
-    /// The place of a key in the tree; directories above it are taken for granted. `None` if it is not shown here.
-    fn place_of(&self, key: &Key) -> Result<Option<Place>> {
-        self.place_with(key, |place| Some(self.insert_directory(place, Marker::Unknown).ino))
-    }
-
-    /// The same, where `missing` says what a directory is that is not known here.
-    pub(super) fn place_with(
-        &self,
-        key: &Key,
-        missing: impl Fn(Place) -> Option<Ino>,
-    ) -> Result<Option<Place>> {
+    /// The place of a key in the tree. `None` if it is not shown here.
+    pub(super) fn place_of(&self, key: &Key, missing: Missing) -> Result<Option<Place>> {
         let Some((parent, last)) = self.walk(key, missing)? else { return Ok(None) };
         let name = if last.is_empty() { Name::own() } else { Name::of(last)? };
         let is_directory =
@@ -177,11 +168,7 @@ impl Vfs {
     }
 
     /// The directory of a key, and the key's last component.
-    pub(super) fn walk<'a>(
-        &self,
-        key: &'a Key,
-        missing: impl Fn(Place) -> Option<Ino>,
-    ) -> Result<Option<(Ino, &'a str)>> {
+    pub(super) fn walk<'a>(&self, key: &'a Key, missing: Missing) -> Result<Option<(Ino, &'a str)>> {
         let Some(rest) = key.as_str().strip_prefix(self.options.prefix.as_str()) else { return Ok(None) };
         let (directories, last) =
             rest.rsplit_once('/').map_or((None, rest), |(above, last)| (Some(above), last));
@@ -189,10 +176,13 @@ impl Vfs {
         for component in directories.into_iter().flat_map(|above| above.split('/')) {
             let name = Name::of(component)?;
             let known = self.table.child(parent, &name).filter(|inode| inode.directory().is_some());
-            let Some(ino) = known.map(|inode| inode.ino).or_else(|| missing(Place { parent, name })) else {
-                return Ok(None);
+            parent = match known {
+                Some(inode) => inode.ino,
+                None if missing == Missing::Made => {
+                    self.insert_directory(Place { parent, name }, Marker::Unknown).ino
+                }
+                None => return Ok(None),
             };
-            parent = ino;
         }
         Ok(Some((parent, last)))
     }
@@ -221,6 +211,15 @@ impl Vfs {
         self.enqueue(&inode, size);
         Ok(())
     }
+}
+
+/// What becomes of a directory on the way to a key that is not known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// It is taken for granted.
+    Made,
+    /// The way ends.
+    End,
 }
 
 /// An orphan of this bucket.

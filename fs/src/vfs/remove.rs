@@ -1,6 +1,7 @@
 //! Removing files and directories.
 
 use super::Vfs;
+use super::readdir::is_local;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Content, Ino, Inode, Marker};
@@ -76,10 +77,7 @@ impl Vfs {
 
     /// Empty here and in the bucket, but for an empty marker.
     pub(super) async fn must_be_empty(&self, inode: &Arc<Inode>) -> Result<()> {
-        let staged = |(_, inode): &(Name, Arc<Inode>)| {
-            inode.file().is_some_and(|file| matches!(file.state.lock().content, Content::Staged(_)))
-        };
-        if self.table.children(inode.ino).iter().any(staged) {
+        if self.table.children(inode.ino).iter().any(|(_, child)| is_local(child)) {
             return Err(Error::NotEmpty);
         }
         let prefix = self.table.prefix(inode.ino)?;

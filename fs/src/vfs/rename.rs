@@ -1,6 +1,7 @@
 //! Renaming. S3 has no rename: a file is copied on the server under the version it is known by, then deleted.
 
 use super::Vfs;
+use super::conflict::must_have_its_name;
 use super::open::doubt_outdated;
 use super::remove::may_have_arrived;
 use crate::clock;
@@ -198,9 +199,7 @@ impl Vfs {
         // Uploads under way end first: ours under the old name, and the one of what is replaced, whose version must
         // be known.
         let _commits = lock_commits(inode, target.as_deref()).await;
-        if file.state.lock().superseded {
-            return Err(Error::Stale("another client's object has the name now".into()));
-        }
+        must_have_its_name(&file.state.lock())?;
         if let Some(target) = target.as_ref().filter(|target| may_have_arrived(target))
             && let Some(file) = target.file()
         {

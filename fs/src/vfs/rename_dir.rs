@@ -72,7 +72,7 @@ impl Vfs {
         }
         self.table.rename(inode.ino, to.clone());
         self.entry_changed(to.parent, &to.name, Some(Child::Directory));
-        self.relabel_below(inode.ino);
+        self.files_below(inode).iter().for_each(|file| self.relabel(file));
         drop(under_way);
         Ok(())
     }
@@ -193,15 +193,6 @@ impl Vfs {
             self.moved_copy(inode, &remote, copied.clone());
         }
         self.note(inode);
-    }
-
-    fn relabel_below(&self, ino: Ino) {
-        for (_, inode) in self.table.children(ino) {
-            match &inode.node {
-                Node::Directory(_) => self.relabel_below(inode.ino),
-                Node::File(_) => self.relabel(&inode),
-            }
-        }
     }
 
     /// A staged file that outlives this process says where it belongs.

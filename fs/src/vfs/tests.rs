@@ -13,6 +13,7 @@ mod quota;
 mod renames;
 mod requests;
 mod sim;
+mod takeover;
 mod unsure;
 mod versions;
 mod world;

@@ -1,0 +1,136 @@
+//! A worker dies in the middle of a rename; the next one has its session log, and the kernel sends the rename again.
+
+use super::faulty::{Fault, FaultyStore};
+use super::*;
+use crate::session_log::{Record, State};
+
+const RENAME: Call = Call { op: "rename", unique: 7, resent: false, thread: 0 };
+const EXCLUSIVE: OpenFlags = OpenFlags { exclusive: true, ..WRITE };
+
+struct Workers {
+    store: Arc<FaultyStore>,
+    home: tempfile::TempDir,
+    log: std::fs::File,
+}
+
+impl Workers {
+    fn new() -> Self {
+        let home = tempfile::tempdir().expect("a folder");
+        let store = FaultyStore::new(Arc::new(MemoryStore::new()), home.path());
+        Self { store, home, log: tempfile::tempfile().expect("a file") }
+    }
+
+    fn open_log(&self) -> (SessionLog, State) {
+        SessionLog::open(self.log.try_clone().expect("a copy")).expect("a log")
+    }
+
+    fn worker(&self, store: Arc<FaultyStore>, cache: &str) -> Arc<Vfs> {
+        let set = |options: &mut Options| {
+            options.attr_ttl = Duration::from_secs(3600);
+            options.commit = Commit::Async { max_bytes: 1 << 30, max_age: Duration::from_secs(3600) };
+        };
+        mount_logged(store, &self.home.path().join(cache), None, set, self.open_log().0)
+    }
+
+    fn first(&self) -> Arc<Vfs> {
+        self.worker(Arc::clone(&self.store), "cache")
+    }
+
+    async fn rename(vfs: &Vfs, call: Call) -> Result<()> {
+        let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
+        call.during(vfs.rename(from, to, RenameMode::Replace)).await
+    }
+
+    /// Renames and dies after a request. Says whether there was such a request.
+    async fn dies_while_renaming(&self, vfs: &Vfs, number: usize) -> bool {
+        self.store.plan(number, Fault::DieAfter);
+        let said = Self::rename(vfs, RENAME).await;
+        if !self.store.is_hit() {
+            said.expect("nothing happened");
+        }
+        self.store.is_hit()
+    }
+
+    /// Takes over with what the log came to.
+    async fn next(&self, state: &State) -> Arc<Vfs> {
+        let next = self.worker(FaultyStore::new(Arc::clone(&self.store.inner), self.home.path()), "image");
+        next.restore(state).expect("restore");
+        next.recover().await.expect("recovery");
+        next.go_on();
+        next
+    }
+
+    async fn rename_again(next: &Vfs) {
+        Self::rename(next, Call { resent: true, ..RENAME }).await.expect("rename");
+        assert!(next.drain().await.failed.is_empty());
+    }
+
+    /// What stands in the bucket.
+    async fn object(&self, key: &str) -> Option<Vec<u8>> {
+        let got = self.store.inner.get(&parse(key), GetRequest::default()).await.ok()?;
+        let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
+        Some(chunks.concat())
+    }
+}
+
+#[tokio::test]
+async fn a_file_closed_below_a_directory_whose_rename_is_cut_short_is_moved_with_it() {
+    for number in 0.. {
+        let workers = Workers::new();
+        let vfs = workers.first();
+        let old = vfs.mkdir(Ino::ROOT, OsStr::new("old"), 0o755, CALLER).await.expect("mkdir").attr.ino;
+        let mut open = Vec::new();
+        for name in ["a", "b"] {
+            let made = vfs.create(old, OsStr::new(name), 0o644, CALLER, EXCLUSIVE, false).await;
+            open.push(made.expect("create").1.fh);
+        }
+        // The bucket has them, without a byte.
+        workers.store.set_down(true);
+        for fh in open {
+            vfs.write(fh, 0, b"closed").expect("write");
+            vfs.flush(fh).await.expect("flush");
+            vfs.release(fh).await.expect("release");
+        }
+        vfs.log.flush();
+        workers.store.set_down(false);
+        if !workers.dies_while_renaming(&vfs, number).await {
+            assert!(number > 4, "{number} requests were met");
+            return;
+        }
+        let next = workers.next(&workers.open_log().1).await;
+        // What is uploaded in the background may be first.
+        assert!(next.drain().await.failed.is_empty(), "request {number}");
+        Workers::rename_again(&next).await;
+        assert_eq!(names(&next, "").await, ["new"], "request {number}");
+        assert_eq!(names(&next, "new").await, ["a", "b"], "request {number}");
+        for key in ["new/a", "new/b"] {
+            assert_eq!(workers.object(key).await.as_deref(), Some(&b"closed"[..]), "request {number}: {key}");
+        }
+    }
+}
+
+/// The upload under the old name has ended after the session log was written last.
+#[tokio::test]
+async fn the_old_name_of_a_file_goes_though_only_the_journal_knows_its_object() {
+    for number in 0.. {
+        let workers = Workers::new();
+        let vfs = workers.first();
+        let made = vfs.create(Ino::ROOT, OsStr::new("old"), 0o644, CALLER, EXCLUSIVE, false).await;
+        let fh = made.expect("create").1.fh;
+        vfs.write(fh, 0, b"body").expect("write");
+        vfs.log.flush();
+        let mut state = workers.open_log().1;
+        state.apply(Record::Intent { unique: RENAME.unique });
+        vfs.fsync(fh).await.expect("fsync");
+        if !workers.dies_while_renaming(&vfs, number).await {
+            assert!(number > 2, "{number} requests were met");
+            return;
+        }
+        let next = workers.next(&state).await;
+        Workers::rename_again(&next).await;
+        next.release(fh).await.expect("release");
+        assert_eq!(names(&next, "").await, ["new"], "request {number}");
+        assert_eq!(workers.object("new").await.as_deref(), Some(&b"body"[..]), "request {number}");
+        assert_eq!(workers.object("old").await, None, "request {number}");
+    }
+}
