@@ -139,8 +139,7 @@ pub(crate) async fn of_bucket(
         Some(Place::Bucket { .. }) | None => None,
     };
     let shelf = Record::shelf(thing);
-    let mut request =
-        ListRequest { prefix: prefix(shelf)?, depth: Depth::Subtree, after: start, limit: PAGE };
+    let mut request = ListRequest { after: start, ..ListRequest::new(prefix(shelf)?, Depth::Subtree, PAGE) };
     let mut ids = Vec::new();
     loop {
         let page = objects.list(request.clone()).await?;
@@ -158,7 +157,7 @@ pub(crate) async fn of_bucket(
 
 /// Whether there is no object below a prefix.
 pub(crate) async fn is_empty(service: &dyn Service, bucket: &str, folder: &str) -> Result<bool> {
-    let request = ListRequest { prefix: prefix(folder)?, depth: Depth::Subtree, after: None, limit: 1 };
+    let request = ListRequest::new(prefix(folder)?, Depth::Subtree, 1);
     let page = service.objects(bucket).list(request).await?;
     Ok(page.objects.is_empty() && page.unusable == 0)
 }

@@ -194,6 +194,15 @@ pub struct ListRequest {
     pub after: Option<ListCursor>,
     /// At most so many keys and prefixes; servers cap it at 1,000.
     pub limit: u16,
+    /// Whether the objects' headers are wanted, if the server lists them: see [`Listed::headers`].
+    pub headers: bool,
+}
+
+impl ListRequest {
+    /// The first `limit` keys and prefixes, without headers.
+    pub fn new(prefix: Prefix, depth: Depth, limit: u16) -> Self {
+        Self { prefix, depth, after: None, limit, headers: false }
+    }
 }
 
 /// How deep a listing goes.
@@ -221,6 +230,9 @@ pub struct Listed {
     pub key: Key,
     /// Its version.
     pub version: Version,
+    /// Its headers, if they were asked for and the server lists them (MinIO's `metadata=true`). Whether it is
+    /// tagged they say only to who may read its tags.
+    pub headers: Option<Headers>,
 }
 
 /// A page of a listing, in the order of the keys' bytes.

@@ -244,7 +244,7 @@ async fn an_error_under_status_200_is_an_error() {
 /// The SDK takes what it can read of a document: a directory would have fewer files, a removal that failed would be done.
 #[tokio::test]
 async fn half_a_document_is_no_answer() {
-    let list = || ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 10 };
+    let list = || ListRequest::new(Prefix::default(), Depth::Subtree, 10);
     for missing in [1, 20, 100, 200] {
         let setup = setup(vec![Rule::every(Kind::List, Fault::Shorter(missing))]).await;
         let error = setup.store.list(list()).await.expect_err("a part of a listing");
@@ -301,7 +301,7 @@ async fn everything(setup: &Setup) -> Result<()> {
     let complete = CompleteRequest { upload, parts: vec![part], condition: Condition::Always };
     setup.store.complete_upload(complete).await?;
     let (prefix, depth) = (Prefix::default(), Depth::Subtree);
-    setup.store.list(ListRequest { prefix, depth, after: None, limit: 10 }).await?;
+    setup.store.list(ListRequest::new(prefix, depth, 10)).await?;
     setup.store.delete(&[key]).await?;
     Ok(())
 }

@@ -28,7 +28,7 @@ async fn walk(store: &S3Store, prefix: &str, depth: Depth) -> (Vec<String>, Vec<
     let (mut objects, mut prefixes, mut unusable) = (Vec::new(), Vec::new(), 0);
     let mut after: Option<ListCursor> = None;
     loop {
-        let request = ListRequest { prefix: prefix.clone(), depth, after, limit: 1000 };
+        let request = ListRequest { after, ..ListRequest::new(prefix.clone(), depth, 1000) };
         let page = store.list(request).await.expect("a page");
         objects.extend(page.objects.into_iter().map(|listed| listed.key.as_str().to_owned()));
         prefixes.extend(page.prefixes.into_iter().map(|prefix| prefix.as_str().to_owned()));

@@ -22,7 +22,8 @@ async fn the_memory_store_keeps_the_contract() {
 
 #[tokio::test]
 async fn small_pages_and_the_wrappers_keep_the_contract() {
-    let options = MemoryOptions { page_size: 3, chunk_size: 1000, ..MemoryOptions::default() };
+    let options =
+        MemoryOptions { page_size: 3, chunk_size: 1000, lists_headers: true, ..MemoryOptions::default() };
     let limited = LimitStore::new(Arc::new(MemoryStore::with_options(options)), 2);
     suite(Arc::new(ObserveStore::new(Arc::new(limited))), "").await;
 }
@@ -35,7 +36,13 @@ async fn the_s3_store_on_minio_keeps_the_contract() {
     let found = probe(&store, &Prefix::default()).await.expect("the probe works");
     assert!(found.guards_writes() && found.checksum == Support::Yes, "{found:?}");
     assert!(matches!(found.empty_segments, Support::Refused(_)), "{found:?}");
-    suite(Arc::new(store), "scratch/").await;
+    suite(Arc::new(store.clone()), "scratch/").await;
+    let list = ListRequest::new(Prefix::default(), Depth::Subtree, 1000);
+    let all = store.list(ListRequest { headers: true, ..list.clone() }).await.expect("a listing").objects;
+    let told = all.iter().filter(|listed| listed.headers.is_some()).count();
+    assert!(told > 0 && told * 10 > all.len() * 9, "MinIO tells headers of {told} of {} objects", all.len());
+    let plain = store.list(list).await.expect("a listing").objects;
+    assert!(plain.iter().all(|listed| listed.headers.is_none()), "nobody has asked for them");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,7 +70,7 @@ async fn tls_works_with_the_ca_bundle_and_only_with_it() {
     let config = server.store_config("contract").expect("a bucket");
     let known = S3Config { ca_bundle: Some(server.ca()), ..config.clone() };
     let store = S3Store::connect(known).await.expect("plain settings");
-    let root = ListRequest { prefix: Prefix::default(), depth: Depth::Directory, after: None, limit: 10 };
+    let root = ListRequest::new(Prefix::default(), Depth::Directory, 10);
     store.list(root.clone()).await.expect("the certificate is trusted");
     let stranger =
         S3Store::connect(S3Config { max_attempts: 1, ..config.clone() }).await.expect("plain settings");

@@ -56,7 +56,7 @@ fn list_xml() {
         setup.answers(200, input);
         for depth in [Depth::Directory, Depth::Subtree] {
             let prefix = Prefix::parse("dir/").unwrap();
-            let request = ListRequest { prefix, depth, after: None, limit: 1000 };
+            let request = ListRequest::new(prefix, depth, 1000);
             let Ok(page) = setup.runtime.block_on(setup.store.list(request)) else { continue };
             assert!(page.objects.iter().all(|listed| listed.key.as_str().starts_with("dir/")));
             assert!(page.prefixes.iter().all(|prefix| prefix.as_str().starts_with("dir/")));

@@ -103,12 +103,7 @@ pub(super) struct Site {
 /// Copies every object from one site to another.
 pub(super) async fn copy_all(service: Arc<dyn Service>, from: Site, to: Site) -> Result<()> {
     let objects = service.objects(&from.bucket);
-    let mut request = ListRequest {
-        prefix: notes::prefix(&from.folder)?,
-        depth: Depth::Subtree,
-        after: None,
-        limit: notes::PAGE,
-    };
+    let mut request = ListRequest::new(notes::prefix(&from.folder)?, Depth::Subtree, notes::PAGE);
     loop {
         let page = objects.list(request.clone()).await?;
         if page.unusable > 0 {
@@ -161,7 +156,7 @@ async fn copy_one(service: &dyn Service, from: &Site, to: &Site, mut object: Lis
 
 async fn look_again(service: &dyn Service, bucket: &str, key: &Key) -> Result<Option<Listed>> {
     match service.objects(bucket).head(key).await {
-        Ok(info) => Ok(Some(Listed { key: key.clone(), version: info.version })),
+        Ok(info) => Ok(Some(Listed { key: key.clone(), version: info.version, headers: None })),
         Err(error) if error.kind == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -52,8 +52,7 @@ impl Fake {
     pub async fn keys(&self, bucket: &str) -> Vec<String> {
         let objects = self.state.lock().buckets.get(bucket).map(|bucket| Arc::clone(&bucket.objects));
         let Some(objects) = objects else { return Vec::new() };
-        let request =
-            ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 1000 };
+        let request = ListRequest::new(Prefix::default(), Depth::Subtree, 1000);
         let page = objects.list(request).await.expect("memory does not fail");
         page.objects.iter().map(|object| object.key.as_str().to_owned()).collect()
     }

@@ -187,7 +187,7 @@ async fn sums_in_bucket(client: &dyn ObjectStore) -> Result<BTreeMap<String, Sum
     let mut sums = BTreeMap::new();
     let mut after = None;
     loop {
-        let request = ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after, limit: 1000 };
+        let request = ListRequest { after, ..ListRequest::new(Prefix::default(), Depth::Subtree, 1000) };
         let page = client.list(request).await?;
         for object in page.objects.iter().filter(|object| !object.key.as_str().ends_with('/')) {
             sums.insert(object.key.as_str().to_owned(), sum_of_object(client, &object.key).await?);

@@ -10,7 +10,7 @@ const SAFE_WRITES: &str = "two writers can overwrite each other unseen; use a st
 
 /// Tries everything that needs the store. The scratch objects are removed whatever is found.
 pub async fn check(store: &dyn ObjectStore, prefix: &Prefix) -> Vec<Line> {
-    let request = ListRequest { prefix: prefix.clone(), depth: Depth::Directory, after: None, limit: 1 };
+    let request = ListRequest::new(prefix.clone(), Depth::Directory, 1);
     let first = store.list(request).await.map(|_| ()).map_err(|error| (error.kind, error.to_string()));
     let reached = first.is_ok();
     let mut lines = judge::first_request(first);
@@ -76,8 +76,7 @@ mod tests {
             assert_eq!(line.status, Status::Ok, "{line}");
         }
         assert_eq!(lines.len(), 17, "{lines:?}");
-        let request =
-            ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 10 };
+        let request = ListRequest::new(Prefix::default(), Depth::Subtree, 10);
         assert!(store.list(request).await.expect("listed").objects.is_empty());
         assert_eq!(store.pending_uploads(), 0);
     }

@@ -198,8 +198,11 @@ impl S3 for Front {
         let directory = filter.rfind('/').map_or("", |at| &filter[..=at]);
         let prefix = Prefix::parse(directory).map_err(|_| s3_error!(KeyTooLongError))?;
         let limit = input.max_keys.unwrap_or(PAGE).clamp(1, PAGE) as u16;
-        let page =
-            self.store.list(ListRequest { prefix, depth, after, limit }).await.map_err(answer::error)?;
+        let page = self
+            .store
+            .list(ListRequest { after, ..ListRequest::new(prefix, depth, limit) })
+            .await
+            .map_err(answer::error)?;
         Ok(S3Response::new(answer::list(page, input, &filter)))
     }
 

@@ -47,6 +47,8 @@ pub struct FileState {
     pub described: bool,
     /// Headers of the object that a rewrite keeps.
     pub headers: Headers,
+    /// A listing told the headers: a change asks first whether there are tags, too.
+    pub listed: bool,
     /// Where the bytes are.
     pub content: Content,
     /// `posix` differs from what the object's metadata says.
@@ -280,6 +282,7 @@ impl FileState {
             posix,
             described,
             headers,
+            listed: false,
             content,
             posix_changed: false,
             handles: Handles::default(),

@@ -216,7 +216,7 @@ pub fn s3_config(source: &Source, settings: &StoreSettings) -> S3Config {
 
 /// A bucket that is not there, or not ours, is an error of the mount and not of the first `ls`.
 async fn reach(store: &dyn ObjectStore, prefix: &Prefix) -> Result<(), Failure> {
-    let request = ListRequest { prefix: prefix.clone(), depth: Depth::Directory, after: None, limit: 1 };
+    let request = ListRequest::new(prefix.clone(), Depth::Directory, 1);
     store.list(request).await?;
     Ok(())
 }

@@ -27,7 +27,7 @@ fn page(bucket: &Bucket, after: Option<&str>, limit: usize) -> ListPage {
         .map(|(text, size)| {
             let version =
                 Version { etag: ETag::new("e"), size: *size, ..Version::unknown(SystemTime::UNIX_EPOCH) };
-            Listed { key: key(text), version }
+            Listed { key: key(text), version, headers: None }
         })
         .collect();
     let next = (rest.count() > limit).then(|| objects.last().map(|last| ListCursor::Key(last.key.clone())));

@@ -45,11 +45,13 @@ pub struct MemoryOptions {
     pub min_part_size: u64,
     /// The size of the chunks in which a body arrives, in bytes.
     pub chunk_size: usize,
+    /// Whether listings tell headers.
+    pub lists_headers: bool,
 }
 
 impl Default for MemoryOptions {
     fn default() -> Self {
-        Self { page_size: 1000, min_part_size: 5 << 20, chunk_size: 256 << 10 }
+        Self { page_size: 1000, min_part_size: 5 << 20, chunk_size: 256 << 10, lists_headers: false }
     }
 }
 
@@ -256,8 +258,9 @@ impl ObjectStore for MemoryStore {
         Ok(keys.iter().map(|key| (key.clone(), Ok(()))).collect())
     }
 
-    async fn list(&self, request: ListRequest) -> Result<ListPage> {
+    async fn list(&self, mut request: ListRequest) -> Result<ListPage> {
         let limit = request.limit.min(self.options.page_size);
+        request.headers &= self.options.lists_headers;
         list::page(&self.bucket.lock().objects, &request, usize::from(limit))
     }
 

@@ -284,7 +284,7 @@ mod tests {
         assert!(found.named().iter().all(|(_, support)| **support == Support::Yes), "{found:?}");
         assert!(found.guards_writes());
         let (prefix, depth) = (Prefix::default(), Depth::Subtree);
-        let page = store.list(ListRequest { prefix, depth, after: None, limit: 10 }).await.unwrap();
+        let page = store.list(ListRequest::new(prefix, depth, 10)).await.unwrap();
         assert!(page.objects.is_empty() && store.pending_uploads() == 0, "{page:?}");
     }
 }

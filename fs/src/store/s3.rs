@@ -16,6 +16,7 @@ mod document;
 mod error;
 mod headers;
 mod list;
+mod listed;
 mod response;
 mod settle;
 mod tags;
@@ -39,6 +40,8 @@ use bytes::Bytes;
 use error::Site;
 use settle::{Attempts, Ours, settle};
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, SystemTime};
 
 /// Bodies up to this size need no longer time limits than a request without one.
@@ -48,8 +51,10 @@ const SMALL_BODY: usize = 1 << 20;
 #[derive(Clone)]
 pub struct S3Store {
     client: Client,
-    config: std::sync::Arc<S3Config>,
-    endpoint: std::sync::Arc<str>,
+    config: Arc<S3Config>,
+    endpoint: Arc<str>,
+    /// Listings can tell headers: the server has said that it is MinIO.
+    lists_headers: Arc<AtomicBool>,
 }
 
 impl S3Store {
@@ -57,7 +62,8 @@ impl S3Store {
     /// first request.
     pub async fn connect(config: S3Config) -> Result<Self> {
         let (client, endpoint) = client::connect(&config).await?;
-        Ok(Self { client, config: config.into(), endpoint: endpoint.into() })
+        let lists_headers = Arc::default();
+        Ok(Self { client, config: config.into(), endpoint: endpoint.into(), lists_headers })
     }
 
     /// The endpoint as it is shown to people.

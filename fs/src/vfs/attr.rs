@@ -5,7 +5,7 @@ use super::open::doubt_outdated;
 use crate::clock;
 use crate::config::Commit;
 use crate::error::{Error, Result};
-use crate::inode::{Attr, Content, Directory, File, Ino, Inode, Marker, Node, RemoteFile, Stamp};
+use crate::inode::{Attr, Content, Directory, File, FileState, Ino, Inode, Marker, Node, RemoteFile, Stamp};
 use crate::meta::{self, Attributes, Posix, acl};
 use crate::name::Key;
 use crate::store::{Condition, CopyRequest, ErrorKind, Headers, Version};
@@ -281,7 +281,7 @@ impl Vfs {
 
     /// Sees to it that the file's own attributes and headers are known, not only what a listing said.
     pub(super) async fn describe(&self, ino: Ino, file: &File) -> Result<()> {
-        if file.state.lock().described {
+        if matches!(&*file.state.lock(), FileState { described: true, listed: false, .. }) {
             return Ok(());
         }
         let Ok(key) = self.table.key(ino) else { return Ok(()) };

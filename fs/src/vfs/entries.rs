@@ -91,7 +91,7 @@ mod tests {
     fn listed(key: &str, size: u64) -> Listed {
         let version =
             Version { etag: ETag::new(key), size, last_modified: SystemTime::UNIX_EPOCH, version_id: None };
-        Listed { key: Key::parse(key).expect("short"), version }
+        Listed { key: Key::parse(key).expect("short"), version, headers: None }
     }
 
     fn page(objects: &[&str], prefixes: &[&str], more: bool) -> ListPage {

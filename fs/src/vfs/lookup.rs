@@ -249,7 +249,7 @@ impl Vfs {
 
     /// Whether the bucket has any key below `prefix`, its marker included.
     pub(super) async fn has_keys(&self, prefix: &Prefix) -> store::Result<bool> {
-        let request = ListRequest { prefix: prefix.clone(), depth: Depth::Subtree, after: None, limit: 1 };
+        let request = ListRequest::new(prefix.clone(), Depth::Subtree, 1);
         match self.store.list(request).await {
             Ok(page) => Ok(!page.objects.is_empty() || page.unusable > 0),
             Err(error) if is_absent(&error) => Ok(false),
@@ -321,7 +321,7 @@ impl Vfs {
             state.posix = posix;
         }
         state.headers = info.headers.clone();
-        state.described = true;
+        (state.described, state.listed) = (true, false);
         state.checked = clock::instant();
         true
     }
@@ -356,14 +356,15 @@ impl Vfs {
     }
 
     pub(super) fn insert_file(&self, place: Place, version: Version, description: Description) -> Arc<Inode> {
+        let listed = matches!(description, Description::Told(..));
         let (posix, headers, described) = match description {
-            Description::Known(posix, headers) => (posix, headers, true),
+            Description::Known(posix, headers) | Description::Told(posix, headers) => (posix, headers, true),
             Description::Listed => {
                 (self.options.defaults.file(version.last_modified), Headers::default(), false)
             }
         };
         let content = Content::Remote(Arc::new(RemoteFile::new(version)));
-        let file = File::new(FileState::new(posix, headers, content, described));
+        let file = File::new(FileState { listed, ..FileState::new(posix, headers, content, described) });
         self.table.insert(place, |ino| Inode { ino, node: Node::File(Box::new(file)) })
     }
 }
@@ -378,6 +379,8 @@ fn is_absent(error: &store::Error) -> bool {
 pub(super) enum Description {
     /// Its own attributes and headers.
     Known(Posix, Headers),
+    /// The same, by a listing.
+    Told(Posix, Headers),
     /// Only that a listing shows it.
     Listed,
 }

@@ -76,7 +76,8 @@ impl Vfs {
         let mut after = None;
         loop {
             let prefix = self.options.prefix.clone();
-            let request = ListRequest { prefix, depth: Depth::Subtree, after: after.take(), limit: PAGE };
+            let request =
+                ListRequest { after: after.take(), ..ListRequest::new(prefix, Depth::Subtree, PAGE) };
             let page = self.store.list(request).await.inspect_err(|_| self.quota.drop_count())?;
             if !self.quota.count_page(&page, clock::now()) {
                 self.note_books();

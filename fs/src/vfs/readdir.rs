@@ -267,14 +267,17 @@ impl Vfs {
             Source::More(cursor) => Some(cursor.clone()),
         };
         let prefix = self.table.prefix(inode.ino)?;
-        let request = ListRequest { prefix: prefix.clone(), depth: Depth::Directory, after, limit: PAGE };
-        let page = self.store.list(request).await?;
+        let request =
+            ListRequest { after, headers: true, ..ListRequest::new(prefix.clone(), Depth::Directory, PAGE) };
+        let mut page = self.store.list(request).await?;
+        let mut told = Recollection::told(&prefix, &mut page);
         stream.source = page.next.clone().map_or(Source::Ended, Source::More);
         self.note_marker(directory, &prefix, &page);
         let page = entries::of_page(&prefix, std::mem::take(&mut stream.held), page);
         self.log_unusable(directory, &prefix, page.unusable);
         stream.held = page.held;
         let fetched: Vec<_> = page.entries.into_iter().collect();
+        self.recall(inode.ino, &mut told, &fetched);
         self.describe_page(inode.ino, &mut stream.recollection, &fetched).await?;
         stream.entries.extend(fetched.into_iter().map(there));
         if matches!(stream.source, Source::Ended) {
@@ -363,8 +366,7 @@ impl Vfs {
         if directory.state.lock().large {
             return Ok(None);
         }
-        let request =
-            ListRequest { prefix: prefix.clone(), depth: Depth::Directory, after: None, limit: PAGE };
+        let request = ListRequest::new(prefix.clone(), Depth::Directory, PAGE);
         let page = self.store.list(request).await?;
         self.note_marker(directory, &prefix, &page);
         if page.next.is_some() {

@@ -1,5 +1,5 @@
-//! Attributes that outlive the mount: one note for each directory in the local store says what the bucket said of
-//! its objects, so that a listing shows true attributes without one HEAD for each of them.
+//! Attributes without one HEAD for each object of a listing: they come with the listing, where the server tells them,
+//! or they outlive the mount: one note for each directory in the local store says what the bucket said of its objects.
 //!
 //! Invariant: what is recalled belongs to the very version that a listing shows. Metadata can change under one
 //! tag (a copy of an object onto itself), so the time counts too; what changed in the last seconds is not noted.
@@ -9,8 +9,8 @@ use super::lookup::Description;
 use crate::clock;
 use crate::inode::{Child, Content, Directory, Ino, Inode, Place};
 use crate::meta::{self, Kind};
-use crate::name::Name;
-use crate::store::{Headers, Version};
+use crate::name::{Name, Prefix};
+use crate::store::{Headers, ListPage, Listed, Version};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -19,6 +19,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Recollection {
     objects: HashMap<String, Known>,
+    /// A listing says so.
+    #[serde(skip)]
+    told: bool,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -30,7 +33,26 @@ struct Known {
     headers: Headers,
 }
 
+impl Recollection {
+    /// What a page of the listing of `prefix` tells of its objects.
+    pub(super) fn told(prefix: &Prefix, page: &mut ListPage) -> Self {
+        let mut objects = HashMap::new();
+        for Listed { key, version, headers } in &mut page.objects {
+            let (name, headers) = (key.as_str().strip_prefix(prefix.as_str()), headers.take());
+            if let (Some(name), Some(headers)) = (name, headers) {
+                objects.insert(name.to_owned(), Known::new(version, headers));
+            }
+        }
+        Self { objects, told: true }
+    }
+}
+
 impl Known {
+    fn new(version: &Version, headers: Headers) -> Self {
+        let (etag, modified) = (version.etag.as_str().to_owned(), seconds(version.last_modified));
+        Self { etag, size: version.size, modified: modified.unwrap_or_default(), headers }
+    }
+
     fn describes(&self, version: &Version) -> bool {
         self.etag == version.etag.as_str()
             && self.size == version.size
@@ -56,7 +78,8 @@ impl Vfs {
             if known.describes(version) && !is_newer && !self.is_described(parent, name, version) {
                 let posix = meta::read(&known.headers, version, Kind::File, &self.options.defaults);
                 let place = Place { parent, name: name.clone() };
-                self.insert_file(place, version.clone(), Description::Known(posix, known.headers));
+                let description = if from.told { Description::Told } else { Description::Known };
+                self.insert_file(place, version.clone(), description(posix, known.headers));
             }
         }
     }
@@ -87,7 +110,7 @@ impl Vfs {
         if !enough(objects.len()) {
             return;
         }
-        match serde_json::to_vec(&Recollection { objects }) {
+        match serde_json::to_vec(&Recollection { objects, told: false }) {
             Ok(note) => self.cache.put_note(&self.bucket, prefix.as_str(), &note),
             Err(error) => tracing::debug!(%error, %prefix, "attributes not noted"),
         }
@@ -118,13 +141,9 @@ pub(super) enum Worth {
 fn known(inode: &Inode, latest: SystemTime) -> Option<Known> {
     let state = inode.file()?.state.lock();
     let Content::Remote(remote) = &state.content else { return None };
-    let Version { etag, size, last_modified, .. } = &remote.version;
-    (state.described && !state.posix_changed && *last_modified <= latest).then(|| Known {
-        etag: etag.as_str().to_owned(),
-        size: *size,
-        modified: seconds(*last_modified).unwrap_or_default(),
-        headers: state.headers.clone(),
-    })
+    let knows = state.described && !state.listed && !state.posix_changed;
+    (knows && remote.version.last_modified <= latest)
+        .then(|| Known::new(&remote.version, state.headers.clone()))
 }
 
 fn seconds(time: SystemTime) -> Option<u64> {

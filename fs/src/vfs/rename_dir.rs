@@ -81,12 +81,8 @@ impl Vfs {
         let mut objects = Vec::new();
         let mut after = None;
         loop {
-            let request = ListRequest {
-                prefix: prefix.clone(),
-                depth: Depth::Subtree,
-                after: after.take(),
-                limit: 1000,
-            };
+            let request =
+                ListRequest { after: after.take(), ..ListRequest::new(prefix.clone(), Depth::Subtree, 1000) };
             let page = self.store.list(request).await?;
             if page.unusable > 0 {
                 return Err(Error::NotPermitted("the directory holds keys that cannot be copied"));

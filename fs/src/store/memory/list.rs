@@ -41,7 +41,9 @@ pub(super) fn page(
                 from = Bound::Excluded(key.clone());
                 last = Some(key.clone());
                 let listed = Key::parse(key).ok();
-                let listed = listed.map(|key| Listed { key, version: object.info.version.clone() });
+                let headers = request.headers.then(|| object.info.headers.clone());
+                let version = object.info.version.clone();
+                let listed = listed.map(|key| Listed { key, version, headers });
                 push(&mut page.objects, listed, &mut page.unusable);
             }
         }

@@ -21,7 +21,7 @@ async fn walk(store: &MemoryStore, prefix: &str, depth: Depth, mut after: Option
     let mut found = Vec::new();
     loop {
         let prefix = Prefix::parse(prefix).unwrap();
-        let page = store.list(ListRequest { prefix, depth, after, limit: 1000 }).await.unwrap();
+        let page = store.list(ListRequest { after, ..ListRequest::new(prefix, depth, 1000) }).await.unwrap();
         found.extend(page.objects.iter().map(|listed| listed.key.as_str().to_owned()));
         found.extend(page.prefixes.iter().map(|prefix| prefix.as_str().to_owned()));
         after = page.next;

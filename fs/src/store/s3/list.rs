@@ -2,15 +2,37 @@
 //! SDK does not decode them.
 
 use super::error::Site;
+use super::listed::Extras;
 use super::{S3Store, response};
 use crate::name::{Key, Prefix};
-use crate::store::{Depth, ListCursor, ListPage, ListRequest, Listed, Op, Result, Version};
+use crate::store::{
+    Depth, ErrorKind, Headers, ListCursor, ListPage, ListRequest, Listed, Op, Result, Version,
+};
+use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::operation::list_objects_v2::ListObjectsV2Output;
 use aws_sdk_s3::types::{EncodingType, Object};
 use percent_encoding::percent_decode_str;
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
-/// Lists one page.
+/// Lists one page, with headers if they are wanted and the server has them.
 pub(super) async fn list(store: &S3Store, request: ListRequest) -> Result<ListPage> {
+    let told = request.headers && store.lists_headers.load(Ordering::Relaxed);
+    match list_with(store, &request, told).await {
+        // What MinIO makes of metadata need not be XML, and may need more rights.
+        Err(error) if told && is_about_the_document(error.kind) => {
+            tracing::debug!(%error, "a listing with metadata failed: once more without");
+            list_with(store, &request, false).await
+        }
+        listed => listed,
+    }
+}
+
+fn is_about_the_document(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Corrupt | ErrorKind::Denied | ErrorKind::Rejected | ErrorKind::Unsupported)
+}
+
+async fn list_with(store: &S3Store, request: &ListRequest, told: bool) -> Result<ListPage> {
     let site = store.site(Op::List, None);
     let (token, start_after) = match &request.after {
         None => (None, None),
@@ -22,6 +44,13 @@ pub(super) async fn list(store: &S3Store, request: ListRequest) -> Result<ListPa
         Depth::Subtree => None,
     };
     let prefix = Some(request.prefix.as_str().to_owned()).filter(|prefix| !prefix.is_empty());
+    let extras = Extras::new(told, &store.lists_headers);
+    let ask = move |request: &mut HttpRequest| {
+        if told {
+            let uri = format!("{}&metadata=true", request.uri());
+            request.set_uri(uri).expect("a longer query is one, too");
+        }
+    };
     let answer = store
         .client
         .list_objects_v2()
@@ -32,17 +61,25 @@ pub(super) async fn list(store: &S3Store, request: ListRequest) -> Result<ListPa
         .set_delimiter(delimiter)
         .set_continuation_token(token.clone())
         .set_start_after(start_after)
+        .customize()
+        .mutate_request(ask)
+        .interceptor(extras.clone())
         .send()
         .await
         .map_err(|error| site.convert(error))?;
-    let mut page = page(&site, &answer, &request)?;
+    let mut page = page(&site, &answer, request, extras.take())?;
     page.next = next(&site, &answer, token.as_deref())?;
     Ok(page)
 }
 
 /// What of the answer is below the prefix. What is not was not asked for and is dropped; what is and cannot be a key
 /// is counted, so that it does not hide the others.
-fn page(site: &Site<'_>, answer: &ListObjectsV2Output, request: &ListRequest) -> Result<ListPage> {
+fn page(
+    site: &Site<'_>,
+    answer: &ListObjectsV2Output,
+    request: &ListRequest,
+    mut told: HashMap<String, Headers>,
+) -> Result<ListPage> {
     let prefix = request.prefix.as_str();
     let encoded = answer.encoding_type() == Some(&EncodingType::Url);
     // Text below the prefix, `None` if it cannot be used.
@@ -59,7 +96,10 @@ fn page(site: &Site<'_>, answer: &ListObjectsV2Output, request: &ListRequest) ->
     for object in answer.contents() {
         let Some(key) = inside(object.key().unwrap_or_default(), "") else { continue };
         match key.and_then(|key| Key::parse(&key).ok()) {
-            Some(key) => page.objects.push(Listed { version: version(site, object)?, key }),
+            Some(key) => {
+                let headers = object.key().and_then(|text| told.remove(text));
+                page.objects.push(Listed { version: version(site, object)?, key, headers });
+            }
             None => page.unusable += 1,
         }
     }

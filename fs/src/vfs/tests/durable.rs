@@ -177,7 +177,7 @@ async fn files(vfs: &Arc<Vfs>, store: &FaultyStore, promises: &mut Promises) -> 
 
 /// Conflict copies and other things that nobody made.
 async fn strangers(bucket: &MemoryStore) -> Vec<String> {
-    let request = ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 1000 };
+    let request = ListRequest::new(Prefix::default(), Depth::Subtree, 1000);
     let page = bucket.list(request).await.expect("list");
     let known = ["small", "parts", "large", "temporary", "d/", "d/inner", "e/", "e/inner"];
     let keys = page.objects.into_iter().map(|object| object.key.as_str().to_owned());
@@ -443,7 +443,7 @@ async fn an_upload_goes_on_where_a_killed_process_left_it() {
 async fn an_upload_that_begins_late_is_dropped_in_the_end() {
     let world = World::new();
     let (key, headers) = (parse("late"), Headers::default());
-    world.vfs.uploader.drop_upload(&Progress::asked(&key, &headers, None)).await;
+    world.vfs.uploader.drop_upload(&Progress::asked(&key, &headers, None)).await.expect("dropped");
     let late = world.store.create_upload(&key, &headers, PartKinds::Sent).await.expect("begun");
     world.vfs.drain().await;
     let part = world.store.upload_part(&late, 1, PartSource::Bytes("x".into())).await;

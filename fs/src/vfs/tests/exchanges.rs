@@ -11,7 +11,7 @@ const SIDES: [[&str; 2]; 3] = [["one", "other"], ["one/f", "other/g"], ["one", "
 type Objects = BTreeMap<String, String>;
 
 async fn objects(store: &dyn ObjectStore) -> Objects {
-    let request = ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 1000 };
+    let request = ListRequest::new(Prefix::default(), Depth::Subtree, 1000);
     let mut objects = Objects::new();
     for listed in store.list(request).await.expect("list").objects {
         let got = store.get(&listed.key, GetRequest::default()).await.expect("get");

@@ -43,7 +43,7 @@ fn grow_unseen(opened: &Opened, size: u64) {
 
 /// What the bucket really has.
 async fn truth(store: &dyn ObjectStore) -> Usage {
-    let request = ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 1000 };
+    let request = ListRequest::new(Prefix::default(), Depth::Subtree, 1000);
     let objects = store.list(request).await.expect("list").objects;
     let files = objects.iter().filter(|object| !object.key.as_str().ends_with('/')).count();
     Usage { bytes: objects.iter().map(|object| object.version.size).sum(), files: files as u64 }

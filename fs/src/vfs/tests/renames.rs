@@ -102,7 +102,7 @@ async fn a_rename_sent_again_is_overtaken_by_the_killed_workers_last_request() {
 
 /// All keys of a bucket.
 async fn keys(bucket: &MemoryStore) -> Vec<String> {
-    let request = ListRequest { prefix: Prefix::default(), depth: Depth::Subtree, after: None, limit: 1000 };
+    let request = ListRequest::new(Prefix::default(), Depth::Subtree, 1000);
     let page = bucket.list(request).await.expect("list");
     page.objects.iter().map(|listed| listed.key.as_str().to_owned()).collect()
 }

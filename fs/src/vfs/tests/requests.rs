@@ -193,6 +193,54 @@ async fn looking_at_one_listed_file_after_the_other_describes_them_in_sweeps() {
     assert_eq!(world.counts().of(Op::Head) - before.of(Op::Head), 200, "each is asked for once");
 }
 
+/// A bucket whose listings tell headers, with files that another mount has made, and a directory.
+async fn told() -> World {
+    let options = MemoryOptions { lists_headers: true, ..MemoryOptions::default() };
+    let world = World::on(MemoryStore::with_options(options), Duration::from_secs(3600));
+    let other = world.elsewhere();
+    for name in ["a", "b"] {
+        let made = other.create(Ino::ROOT, OsStr::new(name), 0o640, CALLER, WRITE, false).await;
+        other.release(made.expect("create").1.fh).await.expect("release");
+    }
+    other.symlink(Ino::ROOT, OsStr::new("link"), OsStr::new("a"), CALLER).await.expect("symlink");
+    world.put("large", vec![1; 5000]).await;
+    world
+}
+
+#[tokio::test]
+async fn a_listing_that_tells_headers_needs_no_heads() {
+    let world = told().await;
+    let look = async {
+        assert_eq!(names(&world.vfs, "").await, ["a", "b", "large", "link"]);
+        for name in ["a", "b", "large", "link"] {
+            world.lookup(name).await.expect("there");
+        }
+    };
+    assert_eq!(cost(&world, look).await, [(Op::List, 1)]);
+    let stat = async |name| world.vfs.getattr(world.lookup(name).await.expect("there")).await.expect("stat");
+    assert_eq!(stat("a").await.posix.mode, 0o640);
+    assert_eq!(stat("link").await.posix.kind, crate::meta::Kind::Symlink);
+    let read = async { assert_eq!(world.read_file("large").await.expect("read").len(), 5000) };
+    assert_eq!(cost(&world, read).await, [(Op::Get, 1)]);
+}
+
+/// Who may not read tags is not told that there are some.
+#[tokio::test]
+async fn what_a_listing_told_is_asked_for_before_a_change() {
+    let world = told().await;
+    names(&world.vfs, "").await;
+    let set = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    let ino = world.lookup("a").await.expect("there");
+    for expected in [&[(Op::Head, 1), (Op::Copy, 1)][..], &[(Op::Copy, 1)]] {
+        let chmod = async { drop(world.vfs.setattr(ino, set).await.expect("chmod")) };
+        assert_eq!(cost(&world, chmod).await, expected);
+    }
+    let write = async {
+        world.write_file("large", b"changed").await;
+    };
+    assert_eq!(cost(&world, write).await, [(Op::Head, 1), (Op::Get, 1), (Op::Put, 1)]);
+}
+
 #[tokio::test]
 async fn attributes_seen_before_a_remount_are_listed_without_asking_again() {
     let world = World::new();

@@ -2,8 +2,9 @@
 
 use super::{Scratch, cases, names, pattern};
 use anyhow::{Result, ensure};
+use std::collections::BTreeMap;
 use tarn_fs::name::Prefix;
-use tarn_fs::store::{Depth, ListCursor, ListPage, ListRequest};
+use tarn_fs::store::{Condition, Depth, Headers, ListCursor, ListPage, ListRequest};
 
 cases![
     a_directory_folds_what_is_below,
@@ -14,6 +15,7 @@ cases![
     an_absent_prefix_is_empty,
     any_key_comes_back_as_it_was,
     a_listed_version_is_that_of_head,
+    listed_headers_are_those_of_head,
 ];
 
 async fn page(
@@ -23,7 +25,7 @@ async fn page(
     limit: u16,
     after: Option<ListCursor>,
 ) -> Result<ListPage> {
-    let request = ListRequest { prefix: prefix.clone(), depth, after, limit };
+    let request = ListRequest { after, ..ListRequest::new(prefix.clone(), depth, limit) };
     Ok(scratch.store.list(request).await?)
 }
 
@@ -161,5 +163,44 @@ async fn a_listed_version_is_that_of_head(scratch: Scratch) -> Result<()> {
     ensure!(listed.same_bytes(&head), "listed {listed:?}, head {head:?}");
     let apart = listed.last_modified.duration_since(head.last_modified).unwrap_or_default();
     ensure!(apart.as_secs() < 2, "listed {listed:?}, head {head:?}");
+    Ok(())
+}
+
+/// A server need not list them.
+async fn listed_headers_are_those_of_head(scratch: Scratch) -> Result<()> {
+    let user = |value: &str| BTreeMap::from([("file-mode".to_owned(), value.to_owned())]);
+    let plain = Headers { content_type: Some("text/plain".into()), ..Headers::default() };
+    let all = Headers {
+        cache_control: Some("max-age=1".into()),
+        content_disposition: Some("attachment; filename=\"a<b>&c\"".into()),
+        content_encoding: Some("gzip".into()),
+        content_language: Some("rm".into()),
+        user: user("a <b> & 'c' \"d\""),
+        ..plain.clone()
+    };
+    let dated = Headers { expires: Some("Wed, 21 Oct 2037 07:28:00 GMT".into()), ..plain.clone() };
+    let empty = Headers { user: user(""), ..plain.clone() };
+    let odd = Headers { user: [("a&b'c$d".to_owned(), "1".to_owned())].into(), ..plain.clone() };
+    for (name, headers) in
+        [("bare", Headers::default()), ("plain", plain), ("all", all), ("dated", dated), ("empty", empty)]
+    {
+        scratch.store.put(&scratch.key(name), "x".into(), &headers, Condition::Always).await?;
+    }
+    let prefix = scratch.prefix("");
+    let request = ListRequest { headers: true, ..ListRequest::new(prefix.clone(), Depth::Directory, 100) };
+    let compare = async || {
+        let page = scratch.store.list(request.clone()).await?;
+        for listed in &page.objects {
+            let head = scratch.store.head(&listed.key).await?;
+            if let Some(headers) = &listed.headers {
+                ensure!(*headers == head.headers, "{}: {headers:?}, head {:?}", listed.key, head.headers);
+            }
+        }
+        Ok(page.objects.len())
+    };
+    ensure!(compare().await? == 5, "not all are listed");
+    // A name that is no XML: the listing stays whole.
+    let odd = scratch.store.put(&scratch.key("odd"), "x".into(), &odd, Condition::Always).await;
+    ensure!(compare().await? == 5 + usize::from(odd.is_ok()), "the odd one hides others");
     Ok(())
 }
