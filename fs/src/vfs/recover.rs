@@ -135,10 +135,15 @@ impl Vfs {
             verdict = Verdict::Leave("a younger file has its name");
         }
         if verdict != Verdict::Upload
-            && let Some(progress) = record.upload.take()
+            && let Some(progress) = &record.upload
         {
-            self.uploader.drop_upload(&progress).await;
-            orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
+            if self.uploader.drop_upload(progress).await.is_ok() {
+                record.upload = None;
+                orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
+            } else if verdict == Verdict::Remove {
+                // The next mount tries again.
+                return Ok(());
+            }
         }
         match verdict {
             Verdict::Leave(why) => leave(report, &orphan, Some(&record.key), why),

@@ -50,7 +50,7 @@ impl Vfs {
         let Content::Staged(stage) = file.state.lock().content.clone() else { return };
         stage.claim.give_up();
         self.unrecord(&stage.file);
-        self.uploader.abandon(&stage.file).await;
+        let _tried = self.uploader.abandon(&stage.file).await;
     }
 
     /// Removes an empty directory and its marker.
@@ -81,7 +81,7 @@ impl Vfs {
             return Err(Error::NotEmpty);
         }
         let prefix = self.table.prefix(inode.ino)?;
-        let request = ListRequest { prefix: prefix.clone(), depth: Depth::Subtree, after: None, limit: 2 };
+        let request = ListRequest::new(prefix.clone(), Depth::Subtree, 2);
         let page = self.store.list(request).await?;
         let marker = prefix.marker();
         let is_marker = |listed: &&Listed| Some(&listed.key) == marker.as_ref() && listed.version.size == 0;

@@ -92,7 +92,8 @@ impl Uploader {
     /// Uploads; the object exists with these bytes when it returns.
     pub async fn upload(&self, job: Job<'_>) -> Result<Version> {
         if job.parts.is_empty() {
-            self.abandon(job.file).await;
+            // The bytes come first: what stays is dropped at the end of the mount, or by the next.
+            let _unfinished = self.abandon(job.file).await;
             let _budget = self.budget(job.size).await?;
             let body = job.source.read(0..job.size).await?;
             return Ok(self.store.put(job.key, body, job.headers, job.condition).await?);
@@ -104,7 +105,8 @@ impl Uploader {
             Err(error) if goes_on(error) => {
                 note(job.file, Some(running.progress.into_inner().0));
             }
-            Err(_) => self.abandon(job.file).await,
+            // What is left of it is dropped before the next attempt.
+            Err(_) => _ = self.abandon(job.file).await,
         }
         match result {
             // The upload of an earlier attempt is gone: completed, if its answer was lost, or dropped by the server.
@@ -113,22 +115,23 @@ impl Uploader {
         }
     }
 
-    /// Drops the upload that the file's record speaks of, if it does.
-    pub async fn abandon(&self, file: &StagedFile) {
-        if let Some(progress) = file.get(|record| record.upload.clone()) {
-            self.drop_upload(&progress).await;
-            note(file, None);
-        }
+    /// Drops the upload that the file's record speaks of, if it does. After an error that may pass the record still
+    /// does.
+    pub async fn abandon(&self, file: &StagedFile) -> Result<()> {
+        let Some(progress) = file.get(|record| record.upload.clone()) else { return Ok(()) };
+        self.drop_upload(&progress).await?;
+        note(file, None);
+        Ok(())
     }
 
     /// Drops an upload of ours. If that fails, the end of the mount tries again; what stays even so is only logged: the
-    /// bucket's life-cycle rule takes it.
-    pub async fn drop_upload(&self, progress: &Progress) {
+    /// bucket's life-cycle rule takes it. An error that may pass is handed on.
+    pub async fn drop_upload(&self, progress: &Progress) -> Result<()> {
         let abandoned = match progress.upload() {
             Some(upload) => Abandoned::Upload(upload),
             None => Abandoned::Asked { key: progress.key.clone(), at: progress.begun },
         };
-        let dropped = self.store.abort_upload(&abandoned).await;
+        let dropped = self.store.abort_upload(&abandoned).await.map_err(Error::from);
         if let Err(error) = &dropped {
             tracing::warn!(key = %progress.key, %error, "an unfinished upload may stay in the bucket");
         }
@@ -139,13 +142,14 @@ impl Uploader {
                 undropped.push(progress.clone());
             }
         }
+        dropped.or_else(|error| if goes_on(&error) { Err(error) } else { Ok(()) })
     }
 
     /// Drops once more what may still be there, or be there again. Not while anything is uploaded.
     pub async fn drop_rest(&self) {
         let undropped = std::mem::take(&mut *self.undropped.lock());
         for progress in undropped.iter().filter(|progress| is_to_drop(progress)) {
-            self.drop_upload(progress).await;
+            let _tried = self.drop_upload(progress).await;
         }
     }
 
@@ -158,7 +162,7 @@ impl Uploader {
             tracing::info!(key = %job.key, parts = noted, "an upload goes on where it was");
             return Ok(Running { upload, resumed: true, progress: Mutex::new((progress.clone(), noted)) });
         }
-        self.abandon(job.file).await;
+        self.abandon(job.file).await?;
         let mut progress = Progress::asked(job.key, job.headers, job.base_tag());
         note(job.file, Some(progress.clone()));
         let copies = job.parts.iter().any(|part| part.piece == Piece::Copy);

@@ -1,6 +1,6 @@
 //! A simulation of the core of the file system: one or two mounts with caches of their own and another client on one
-//! bucket in memory. Requests overtake each other, fail, or lose their answer, and nodes are killed, all by chance; a
-//! [`reference`] judges each step, in one function that says what is right. A seed gives its history again, to the last
+//! bucket in memory. Requests overtake each other, fail, or lose their answer, and nodes or only their workers are
+//! killed, all by chance; a [`reference`] judges each step, in one function that says what is right. A seed gives its history again, to the last
 //! request.
 //!
 //! `TARN_SEEDS=7` runs one seed and shows its history, `TARN_SEEDS=0..10000` runs many. By default it is 2,000,
@@ -46,6 +46,8 @@ struct Plan {
     /// How likely a step is another client's.
     foreign: f64,
     crashes: usize,
+    /// Workers that are killed, and followed by another.
+    takeovers: usize,
     ttl: Duration,
     commit: Commit,
     weather: Weather,
@@ -53,6 +55,8 @@ struct Plan {
     large: bool,
     /// How finely the local disk stamps what is written.
     tick: Duration,
+    /// Listings tell headers.
+    lists_headers: bool,
 }
 
 impl Plan {
@@ -68,6 +72,7 @@ impl Plan {
             parallel: rng.random_range(1..=4),
             foreign: if rng.random() { 0.0 } else { rng.random_range(0.0..0.3) },
             crashes: [0, 0, 1, 2][rng.random_range(0..4)],
+            takeovers: [0, 0, 1, 4][rng.random_range(0..4)],
             ttl: one_of(rng, [0, 0, 200, 10_000]),
             commit: if rng.random_bool(0.6) { Commit::Close } else { later },
             weather: Weather {
@@ -76,6 +81,7 @@ impl Plan {
             },
             large: rng.random_bool(0.06),
             tick: one_of(rng, ticks),
+            lists_headers: rng.random(),
         }
     }
 }
@@ -91,7 +97,9 @@ fn live(seed: u64, lie: Option<Lie>) -> Lived {
     let plan = Plan::random(&mut rng);
     simulated::run(seed, async move {
         simulated::set_tick(plan.tick);
-        let options = MemoryOptions { min_part_size: tarn_cache::BLOCK_SIZE, ..MemoryOptions::default() };
+        let min_part_size = tarn_cache::BLOCK_SIZE;
+        let options =
+            MemoryOptions { min_part_size, lists_headers: plan.lists_headers, ..MemoryOptions::default() };
         let memory = MemoryStore::with_options(options);
         let calm = plan.weather.faults == 0.0 && plan.crashes == 0;
         let mut reference = Reference::default();

@@ -248,6 +248,29 @@ async fn an_upload_that_could_not_be_dropped_is_dropped_at_the_end() {
 }
 
 #[tokio::test]
+async fn an_upload_that_could_not_be_dropped_is_dropped_by_the_next_mount_after_a_kill() {
+    let unsure = Unsure::new(Commit::Close);
+    let mut body = vec![7; 2 * usize::try_from(tarn_cache::BLOCK_SIZE).expect("small")];
+    let (_, fh) = unsure.write_open("f", &body).await;
+    // After the upload has been begun and its parts.
+    unsure.store.plan(3, Fault::Refuse);
+    unsure.vfs.flush(fh).await.expect_err("its completion is refused");
+    // Later times belong to another upload, before which this one is to be dropped.
+    unsure.vfs.write(fh, 0, b"new").expect("write");
+    body[..3].copy_from_slice(b"new");
+    unsure.store.plan(0, Fault::Refuse);
+    unsure.vfs.flush(fh).await.expect_err("so is the abort");
+    assert!(unsure.store.is_hit());
+    let image = unsure.home.path().join("image");
+    copy_dir(&unsure.home.path().join("cache"), &image);
+    let next = mounted(&unsure.store, &image, Commit::Close);
+    assert_eq!(next.recover().await.expect("recovery").uploading, 1);
+    assert!(next.drain().await.failed.is_empty());
+    assert_eq!(unsure.object("f").await, Some(body));
+    assert_eq!(unsure.store.inner.pending_uploads(), 0);
+}
+
+#[tokio::test]
 async fn a_file_whose_name_went_to_another_is_let_go_though_the_upload_of_that_failed() {
     let unsure = Unsure::new(Commit::Close);
     let (_, moved) = unsure.write_open("a", b"moved").await;

@@ -79,13 +79,15 @@ impl Operation {
 pub(super) struct Client {
     world: Arc<World>,
     node: usize,
-    vfs: Arc<Vfs>,
 }
 
 impl Client {
     pub(super) fn new(world: &Arc<World>, node: usize) -> Self {
-        let vfs = Arc::clone(&world.nodes[node].lock().vfs);
-        Self { world: Arc::clone(world), node, vfs }
+        Self { world: Arc::clone(world), node }
+    }
+
+    async fn call<T>(&self, op: &'static str, work: impl AsyncFn(&Arc<Vfs>) -> T) -> T {
+        self.world.call(self.node, op, work).await
     }
 
     pub(super) async fn run(&self, operation: Operation) {
@@ -122,7 +124,7 @@ impl Client {
             self.turn(|_| vec![open.image]).await;
         }
         match act {
-            Act::Write((offset, data)) => self.write(open, offset, &data),
+            Act::Write((offset, data)) => self.write(open, offset, &data).await,
             Act::Read { offset, length } => self.read(open, offset, length).await,
             Act::Flush => self.keep(open, false).await,
             Act::Fsync => self.keep(open, true).await,
@@ -173,7 +175,7 @@ impl Client {
     }
 
     async fn lookup(&self, parent: Ino, name: &OsStr) -> Result<Ino> {
-        Ok(self.vfs.lookup(parent, name).await?.attr.ino)
+        Ok(self.call("lookup", async |vfs| vfs.lookup(parent, name).await).await?.attr.ino)
     }
 
     async fn find(&self, path: &str) -> Result<Ino> {
@@ -189,13 +191,16 @@ impl Client {
         }
     }
 
-    /// Waits while something is being truncated: the kernel lets nobody else write or truncate it.
+    /// Waits while something is being truncated, for the kernel lets nobody else write or truncate it, and while no
+    /// worker is there.
     async fn turn(&self, images: impl Fn(&Reference) -> Vec<usize>) {
-        let is_locked = || {
+        let has_to_wait = || {
             let reference = self.reference();
-            images(&reference).into_iter().any(|image| reference.images[image].locked > 0)
+            let is_locked = images(&reference).into_iter().any(|image| reference.images[image].locked > 0);
+            drop(reference);
+            is_locked || !self.world.nodes[self.node].lock().ready
         };
-        while is_locked() {
+        while has_to_wait() {
             clock::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -270,18 +275,19 @@ impl Client {
         let (parent, name) = self.split(path).await?;
         let (fh, ino) = if how == How::Read {
             let ino = self.lookup(parent, name).await?;
-            (self.vfs.open(ino, READ, false).await?.fh, ino)
+            (self.call("open", async |vfs| vfs.open(ino, READ, false).await).await?.fh, ino)
         } else {
             let (truncate, exclusive) = (how == How::Truncate, how == How::Exclusive);
             let flags = OpenFlags { truncate, exclusive, ..WRITE };
-            let (entry, opened) = self.vfs.create(parent, name, 0o644, CALLER, flags, false).await?;
+            let create = async |vfs: &Arc<Vfs>| vfs.create(parent, name, 0o644, CALLER, flags, false).await;
+            let (entry, opened) = self.call("create", create).await?;
             (opened.fh, entry.attr.ino)
         };
-        match self.vfs.read(fh, 0, ALL).await {
+        match self.call("read", async |vfs| vfs.read(fh, 0, ALL).await).await {
             Ok(content) => Ok((fh, ino, content)),
             Err(error) => {
                 // Whatever becomes of it: nobody has written to it.
-                let released = self.vfs.release(fh).await;
+                let released = self.call("release", async |vfs| vfs.release(fh).await).await;
                 self.trace(|| format!("given up: {released:?}"));
                 Err(error)
             }
@@ -301,10 +307,10 @@ impl Client {
         images
     }
 
-    /// Nothing waits in a write.
-    fn write(&self, open: &Open, offset: usize, data: &[u8]) {
+    /// Nothing waits in a write, and no worker is killed in it.
+    async fn write(&self, open: &Open, offset: usize, data: &[u8]) {
         let what = format!("write {} bytes {:02x} at {offset} through {}", data.len(), data[0], open.fh);
-        let written = self.vfs.write(open.fh, offset as u64, data);
+        let written = self.world.call_now(self.node, |vfs| vfs.write(open.fh, offset as u64, data)).await;
         self.ended(&what, &written);
         if written.is_ok() {
             self.reference().images[open.image].change(|bytes| {
@@ -320,7 +326,7 @@ impl Client {
         let what = format!("read {length} at {offset} through {}", open.fh);
         let image = open.image;
         let round = self.begin_on(image);
-        let read = self.vfs.read(open.fh, offset as u64, length).await;
+        let read = self.call("read", async |vfs| vfs.read(open.fh, offset as u64, length).await).await;
         self.end_on(image);
         self.ended(&what, &read);
         if let Ok(bytes) = read {
@@ -344,7 +350,11 @@ impl Client {
         let (what, image) = (format!("{} {}", if fsync { "fsync" } else { "flush" }, open.fh), open.image);
         self.trace(|| what.clone());
         let round = self.begin_on(image);
-        let kept = if fsync { self.vfs.fsync(open.fh).await } else { self.vfs.flush(open.fh).await };
+        let kept = if fsync {
+            self.call("fsync", async |vfs| vfs.fsync(open.fh).await).await
+        } else {
+            self.call("flush", async |vfs| vfs.flush(open.fh).await).await
+        };
         self.end_on(image);
         self.ended(&what, &kept);
         if kept.is_ok() && open.writes {
@@ -356,7 +366,7 @@ impl Client {
     async fn close(&self, open: &Open) {
         self.keep(open, false).await;
         self.trace(|| format!("release {}", open.fh));
-        let released = self.vfs.release(open.fh).await;
+        let released = self.call("release", async |vfs| vfs.release(open.fh).await).await;
         self.ended(&format!("release {}", open.fh), &released);
         self.world.nodes[self.node].lock().open.retain(|other| other.fh != open.fh);
         let mut reference = self.reference();
@@ -380,9 +390,16 @@ impl Client {
             reference.images[image].locked += 1;
         }
         let set = SetAttr { size: Some(size as u64), ..SetAttr::default() };
-        let set = self.vfs.setattr(open.ino, set).await;
+        let set = self.call("setattr", async |vfs| vfs.setattr(open.ino, set).await).await;
         self.end_on(image);
         self.reference().images[image].locked -= 1;
+        if matches!(set, Err(Error::Stale(_)))
+            && !open.writes
+            && self.reference().images[image].gone != Gone::No
+        {
+            // By a path that has gone meanwhile.
+            return self.trace(|| what);
+        }
         self.ended(&what, &set);
         if set.is_err() {
             return;
@@ -404,7 +421,8 @@ impl Client {
         self.trace(|| what.clone());
         let changed = async {
             let ino = self.find(path).await?;
-            self.vfs.setattr(ino, SetAttr { mode: Some(mode), ..SetAttr::default() }).await
+            let set = SetAttr { mode: Some(mode), ..SetAttr::default() };
+            self.call("setattr", async |vfs| vfs.setattr(ino, set).await).await
         };
         let changed = changed.await;
         self.ended(&what, &changed);
@@ -426,7 +444,7 @@ impl Client {
         };
         let unlinked = async {
             let (parent, name) = self.split(path).await?;
-            self.vfs.unlink(parent, name).await
+            self.call("unlink", async |vfs| vfs.unlink(parent, name).await).await
         };
         let unlinked = unlinked.await;
         self.ended(&what, &unlinked);
@@ -436,11 +454,7 @@ impl Client {
         } else if unlinked.is_ok() {
             let mut reference = self.reference();
             let never = reference.is_new(&images);
-            for image in images {
-                reference.images[image].gone = Gone::Yes;
-                reference.images[image].names.clear();
-                reference.images[image].local = false;
-            }
+            reference.unnamed(&images, path);
             reference.done(intent);
             // Another client's object may come to light below a file that the bucket never had.
             if !never {
@@ -465,7 +479,7 @@ impl Client {
         let renamed = async {
             let old = self.split(from.trim_end_matches('/')).await?;
             let new = self.split(to.trim_end_matches('/')).await?;
-            self.vfs.rename(old, new, mode).await
+            self.call("rename", async |vfs| vfs.rename(old, new, mode).await).await
         };
         let renamed = renamed.await;
         self.ended(&what, &renamed);
@@ -498,14 +512,16 @@ impl Client {
     async fn mkdir(&self, path: &str) {
         let what = format!("mkdir {path}");
         self.trace(|| what.clone());
-        let made = self.vfs.mkdir(Ino::ROOT, OsStr::new(path), 0o755, CALLER).await;
+        let name = OsStr::new(path);
+        let made = self.call("mkdir", async |vfs| vfs.mkdir(Ino::ROOT, name, 0o755, CALLER).await).await;
         self.ended(&what, &made);
     }
 
     async fn rmdir(&self, path: &str) {
         let what = format!("rmdir {path}");
         self.trace(|| what.clone());
-        let removed = self.vfs.rmdir(Ino::ROOT, OsStr::new(path)).await;
+        let name = OsStr::new(path);
+        let removed = self.call("rmdir", async |vfs| vfs.rmdir(Ino::ROOT, name).await).await;
         self.ended(&what, &removed);
     }
 
@@ -513,16 +529,21 @@ impl Client {
     pub(super) async fn list(&self, path: &str) -> Result<BTreeSet<String>> {
         let path = path.trim_end_matches('/');
         let ino = if path.is_empty() { Ino::ROOT } else { self.find(path).await? };
-        let fh = self.vfs.opendir(ino)?;
-        let mut names = BTreeSet::new();
-        let take = |entry: DirEntry<'_>| {
-            names.insert(entry.name.to_str().expect("utf-8").to_owned());
-            false
+        let fh = self.call("opendir", async |vfs| vfs.opendir(ino)).await?;
+        let read = async |vfs: &Arc<Vfs>| {
+            let mut names = BTreeSet::new();
+            let take = |entry: DirEntry<'_>| {
+                names.insert(entry.name.to_str().expect("utf-8").to_owned());
+                false
+            };
+            let read = vfs.readdir(fh, 0, Lookups::NotCounted, take).await;
+            read.map(|()| names)
         };
-        let listed = self.vfs.readdir(fh, 0, Lookups::NotCounted, take).await;
-        self.vfs.releasedir(fh)?;
+        let listed = self.call("readdir", read).await;
+        self.call("releasedir", async |vfs| vfs.releasedir(fh)).await?;
+        let mut names = listed?;
         names.retain(|name| name != "." && name != "..");
-        listed.map(|()| names)
+        Ok(names)
     }
 
     async fn readdir(&self, path: &str, known: &[&str]) {

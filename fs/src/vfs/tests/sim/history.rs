@@ -41,11 +41,16 @@ impl History {
     pub(super) async fn live(mut self) {
         let world = Arc::clone(&self.world);
         let steps = async {
-            let crashes: Vec<usize> =
-                (0..world.plan.crashes).map(|_| self.rng.random_range(0..world.plan.steps)).collect();
+            let mut any = |number: usize| -> Vec<usize> {
+                (0..number).map(|_| self.rng.random_range(0..world.plan.steps)).collect()
+            };
+            let (crashes, takeovers) = (any(world.plan.crashes), any(world.plan.takeovers));
             for step in 0..world.plan.steps {
                 if crashes.contains(&step) {
                     world.crash(self.rng.random_range(0..world.plan.nodes));
+                }
+                if takeovers.contains(&step) {
+                    world.replace_worker(self.rng.random_range(0..world.plan.nodes));
                 }
                 self.step().await;
                 if self.rng.random_bool(0.6) {
@@ -269,8 +274,7 @@ impl History {
                 }
             }
             let listed = client.list("").await.unwrap_or_default();
-            let request =
-                ListRequest { prefix: Default::default(), depth: Depth::Subtree, after: None, limit: 1000 };
+            let request = ListRequest::new(Default::default(), Depth::Subtree, 1000);
             let page = self.world.bucket.memory.list(request).await.expect("a listing");
             let first = |key: &str| key.split('/').next().unwrap_or_default().to_owned();
             let names: BTreeSet<String> =

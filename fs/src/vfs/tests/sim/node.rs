@@ -1,16 +1,24 @@
-//! The nodes of a simulation: mounts with caches of their own that are killed and mounted again.
+//! The nodes of a simulation: mounts with caches of their own. A node is killed and mounted again, or only its worker
+//! is: then the next takes the mount over with the session log, and no program hears of it.
 
 use super::Plan;
 use super::bucket::{Bucket, Link, Weather};
+use crate::clock;
 use crate::inode::Ino;
+use crate::session_log::{SessionLog, State};
 use crate::store::ObjectStore;
-use crate::vfs::Vfs;
+use crate::vfs::stage::copy_all;
 use crate::vfs::tests::faulty::copy_dir;
-use crate::vfs::tests::mount_with;
+use crate::vfs::tests::mount_logged;
+use crate::vfs::{Call, Options, Vfs};
 use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// An open file.
@@ -31,9 +39,14 @@ pub(super) struct Node {
     pub(super) vfs: Arc<Vfs>,
     pub(super) link: Arc<Link>,
     dir: PathBuf,
-    lives: usize,
+    log: File,
+    /// Tells who waits for a worker that it is dead.
+    lives: watch::Sender<usize>,
     /// Nobody asks for anything before what was left is taken over.
     pub(super) ready: bool,
+    /// There is a mount, which a next worker can have.
+    mounted: bool,
+    beginning: Option<AbortHandle>,
     pub(super) open: Vec<Open>,
     /// The images of inodes.
     pub(super) images: HashMap<Ino, usize>,
@@ -51,6 +64,7 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) bucket: Arc<Bucket>,
     pub(super) nodes: Vec<Mutex<Node>>,
+    calls: AtomicU64,
     weather: Mutex<Weather>,
     home: tempfile::TempDir,
 }
@@ -61,13 +75,17 @@ impl World {
         let nodes = (0..plan.nodes).map(|node| {
             let link = Link::new(&bucket, node, plan.weather);
             let dir = home.path().join(format!("{node}"));
-            let vfs = mounted(&plan, node, &link, &dir);
+            let log = tempfile::tempfile().expect("a file");
+            let vfs = mounted(&plan, node, &link, &dir, opened(&log).0);
             Mutex::new(Node {
                 vfs,
                 link,
                 dir,
-                lives: 0,
+                log,
+                lives: watch::Sender::new(0),
                 ready: true,
+                mounted: true,
+                beginning: None,
                 open: Vec::new(),
                 images: HashMap::new(),
                 names: BTreeSet::new(),
@@ -77,7 +95,8 @@ impl World {
             })
         });
         let nodes = nodes.collect();
-        Arc::new(Self { plan, bucket, nodes, weather: Mutex::new(plan.weather), home })
+        let (calls, weather) = (AtomicU64::new(0), Mutex::new(plan.weather));
+        Arc::new(Self { plan, bucket, nodes, calls, weather, home })
     }
 
     /// No more faults.
@@ -100,36 +119,113 @@ impl World {
             state.abandoned += local + state.running;
             reference.crashed(node);
         }
-        state.lives += 1;
-        let image = self.home.path().join(format!("{node}-{}", state.lives));
-        // The dead process holds its locks on the original, not on the copy.
-        copy_dir(&state.dir, &image);
-        state.dir = image;
-        self.begin(node, &mut state);
-    }
-
-    fn begin(self: &Arc<Self>, node: usize, state: &mut Node) {
-        state.link = Link::new(&self.bucket, node, *self.weather.lock());
-        state.vfs = mounted(&self.plan, node, &state.link, &state.dir);
         state.open.clear();
         state.images.clear();
         state.names.clear();
         state.running = 0;
-        state.ready = false;
-        let (world, vfs) = (Arc::clone(self), Arc::clone(&state.vfs));
-        state.tasks.push(tokio::spawn(async move { world.recover(node, vfs).await }).abort_handle());
+        state.log = tempfile::tempfile().expect("a file");
+        state.mounted = false;
+        self.begin(node, &mut state);
     }
 
-    async fn recover(self: Arc<Self>, node: usize, vfs: Arc<Vfs>) {
+    /// Kills a node's worker; another takes its mount over. Programs wait meanwhile.
+    pub(super) fn replace_worker(self: &Arc<Self>, node: usize) {
+        let mut state = self.nodes[node].lock();
+        if !state.mounted {
+            return;
+        }
+        self.bucket.reference.lock().trace(|| format!("{node} loses its worker"));
+        // What the dead one has not written by now it never will.
+        state.log = copy_of(&state.log);
+        self.begin(node, &mut state);
+    }
+
+    /// Begins with what is on the disk and in the session log.
+    fn begin(self: &Arc<Self>, node: usize, state: &mut Node) {
+        state.link.die();
+        state.beginning.take().inspect(AbortHandle::abort);
+        state.lives.send_modify(|lives| *lives += 1);
+        let image = self.home.path().join(format!("{node}-{}", *state.lives.borrow()));
+        // The dead process holds its locks on the original, not on the copy.
+        copy_dir(&state.dir, &image);
+        state.dir = image;
+        state.link = Link::new(&self.bucket, node, *self.weather.lock());
+        let (log, session) = opened(&state.log);
+        state.vfs = mounted(&self.plan, node, &state.link, &state.dir, log);
+        state.ready = false;
+        let (world, vfs) = (Arc::clone(self), Arc::clone(&state.vfs));
+        let session = state.mounted.then_some(session);
+        let beginning = tokio::spawn(async move { world.take_over(node, vfs, session).await });
+        state.beginning = Some(beginning.abort_handle());
+    }
+
+    /// As a worker does it.
+    async fn take_over(self: Arc<Self>, node: usize, vfs: Arc<Vfs>, session: Option<State>) {
+        if let Some(Err(error)) = session.as_ref().map(|state| vfs.restore(state)) {
+            self.bucket.reference.lock().complain(format!("node {node} cannot be taken over: {error}"));
+            return;
+        }
         let recovered = vfs.recover().await;
         self.bucket.reference.lock().trace(|| format!("{node} takes over: {recovered:?}"));
-        if recovered.is_ok() {
-            self.nodes[node].lock().ready = true;
-        } else {
+        if session.is_some() {
+            vfs.go_on();
+        } else if recovered.is_err() {
             // The mount fails, and somebody mounts again. Not from within a task that this kills.
             drop(vfs);
             tokio::spawn(async move { self.crash(node) });
+            return;
         }
+        let mut state = self.nodes[node].lock();
+        (state.ready, state.mounted) = (true, true);
+    }
+
+    /// The worker of a node that answers now, and what tells when it has been killed.
+    async fn worker(&self, node: usize) -> (Arc<Vfs>, watch::Receiver<usize>) {
+        loop {
+            {
+                let state = self.nodes[node].lock();
+                if state.ready {
+                    return (Arc::clone(&state.vfs), state.lives.subscribe());
+                }
+            }
+            clock::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Asks a node's worker for something. If it is killed before it has answered the next one is asked again, as the
+    /// kernel does it.
+    pub(super) async fn call<T>(
+        &self,
+        node: usize,
+        op: &'static str,
+        work: impl AsyncFn(&Arc<Vfs>) -> T,
+    ) -> T {
+        let unique = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut call = Call { op, unique, resent: false, thread: 0 };
+        loop {
+            let (vfs, mut lives) = self.worker(node).await;
+            let asked = call;
+            let answer = async {
+                let answer = asked.during(work(&vfs)).await;
+                vfs.log.flush();
+                // It may die with the answer on its lips.
+                clock::simulated::disk().await;
+                answer
+            };
+            tokio::select! {
+                biased;
+                _died = lives.changed() => call.resent = true,
+                answer = answer => return answer,
+            }
+        }
+    }
+
+    /// The same for what waits for nothing.
+    pub(super) async fn call_now<T>(&self, node: usize, work: impl FnOnce(&Vfs) -> T) -> T {
+        let (vfs, _lives) = self.worker(node).await;
+        let answer = work(&vfs);
+        vfs.log.flush();
+        answer
     }
 
     /// Unmounts, if that goes well, and mounts again. Nothing is open.
@@ -166,12 +262,23 @@ impl World {
     }
 }
 
-fn mounted(plan: &Plan, node: usize, link: &Arc<Link>, dir: &Path) -> Arc<Vfs> {
-    mount_with(Arc::clone(link) as Arc<dyn ObjectStore>, dir, Some("boot"), |options| {
+fn mounted(plan: &Plan, node: usize, link: &Arc<Link>, dir: &Path, log: SessionLog) -> Arc<Vfs> {
+    let set = |options: &mut Options| {
         options.attr_ttl = plan.ttl;
         options.commit = plan.commit;
         options.part_size = tarn_cache::BLOCK_SIZE;
         options.whole_max = tarn_cache::BLOCK_SIZE;
         options.host = format!("n{node}");
-    })
+    };
+    mount_logged(Arc::clone(link) as Arc<dyn ObjectStore>, dir, Some("boot"), set, log)
+}
+
+fn opened(log: &File) -> (SessionLog, State) {
+    SessionLog::open(log.try_clone().expect("a descriptor")).expect("a session log")
+}
+
+fn copy_of(log: &File) -> File {
+    let copy = tempfile::tempfile().expect("a file");
+    copy_all(log, &copy, log.metadata().expect("its length").len()).expect("a copy");
+    copy
 }

@@ -217,10 +217,9 @@ impl Image {
 
     pub(super) fn truncated(&mut self, size: usize) {
         self.change(|bytes| resized(bytes, size));
-        // Whatever it may have been is the same now.
-        let last = self.contents.pop().expect("a round has a content");
-        self.contents.retain(|content| content.round != last.round);
-        self.contents.push(last);
+        // Done or not before, it is done now.
+        let round = self.round();
+        self.contents.dedup_by(|one, other| one.round == round && one.bytes == other.bytes);
     }
 }
 

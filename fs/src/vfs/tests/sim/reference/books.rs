@@ -133,6 +133,7 @@ impl Reference {
         let states = self.states(key, asked.since).filter_map(|(_, content)| content.clone());
         let based: Vec<Bytes> = states.collect();
         if let Some(image) = known.or_else(own) {
+            self.images[image].names = BTreeSet::from([key.to_owned()]);
             self.images[image].settle_on(content);
             self.images[image].based.extend(based);
             return image;
@@ -231,6 +232,17 @@ impl Reference {
             let names = image.names.iter().filter(|name| moved(name, from, to).is_none());
             image.names = names.cloned().collect();
             image.based.extend(replaced.iter().cloned());
+        }
+    }
+
+    /// The name is gone. Which image had it of those that have others, too, nobody knows.
+    pub(crate) fn unnamed(&mut self, images: &[usize], name: &str) {
+        for image in images {
+            let image = &mut self.images[*image];
+            image.names.remove(name);
+            if image.names.is_empty() {
+                (image.gone, image.local) = (Gone::Yes, false);
+            }
         }
     }
 
