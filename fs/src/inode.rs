@@ -1,6 +1,6 @@
 //! Inodes: what the kernel holds numbers of, and what each one stands for.
 //!
-//! Lock order, outermost first: `Vfs::namespace` (async) -> `File::op` (async) -> `File::commit` (async) ->
+//! Lock order, outermost first: `Vfs::hold` (async) -> `File::op` (async) -> `File::commit` (async) ->
 //! `Table` (short) -> `File::state` / `Directory` locks (short). Short locks are never held across an await.
 //!
 //! Invariant: a number is never used again while the mount lives, so the generation is always 0.

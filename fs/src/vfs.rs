@@ -22,6 +22,7 @@ mod handle;
 mod local;
 mod lookup;
 mod moves;
+mod namespace;
 mod open;
 mod overview;
 mod quota;
@@ -70,6 +71,7 @@ use crate::write::Uploader;
 use backlog::Backlog;
 use call::Earlier;
 use handle::HandleTable;
+use namespace::Namespace;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -149,8 +151,7 @@ pub struct Vfs {
     uploader: Uploader,
     backlog: Backlog,
     quota: Arc<Quota>,
-    /// Held for reading by whatever uses a key, for writing by the rename of a directory.
-    namespace: tokio::sync::RwLock<()>,
+    namespace: Namespace,
     conflicts: AtomicU64,
     conflict_notes: parking_lot::Mutex<Vec<Conflict>>,
     log: SessionLog,
@@ -192,7 +193,7 @@ impl Vfs {
             quota: Arc::default(),
             table,
             handles: HandleTable::default(),
-            namespace: tokio::sync::RwLock::new(()),
+            namespace: Namespace::default(),
             conflicts: AtomicU64::new(0),
             conflict_notes: parking_lot::Mutex::default(),
             log,

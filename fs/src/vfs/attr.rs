@@ -1,6 +1,7 @@
 //! `stat` and the changes of attributes.
 
 use super::Vfs;
+use super::namespace::Use;
 use super::open::doubt_outdated;
 use crate::clock;
 use crate::config::Commit;
@@ -74,7 +75,7 @@ impl Vfs {
             self.describe_root(&inode).await?;
             return Ok(self.attr(&inode));
         };
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::from(&place), Use::Inode(ino)]).await;
         let current = self.resolve(place.parent, &place.name).await?;
         if current.ino == ino {
             Ok(self.attr(&current))
@@ -105,7 +106,7 @@ impl Vfs {
     pub async fn setattr(self: &Arc<Self>, ino: Ino, set: SetAttr) -> Result<Attr> {
         self.writable()?;
         let inode = self.table.inode(ino)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Inode(ino)]).await;
         if let Some(size) = set.size {
             self.truncate(&inode, size).await?;
         }
@@ -144,8 +145,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Changes attributes, as `change` says. The caller holds the namespace for reading, and settles a file that
-    /// nobody writes.
+    /// Changes attributes, as `change` says. The caller holds the inode, and settles a file that nobody writes.
     pub(super) async fn change(
         &self,
         inode: &Inode,

@@ -11,6 +11,7 @@
 //! as without `--commit=async`.
 
 use super::Vfs;
+use super::namespace::Use;
 use super::settle::Settled;
 use crate::clock;
 use crate::config::Commit;
@@ -183,7 +184,7 @@ impl Vfs {
     async fn attempt(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<()> {
         let _turn =
             self.backlog.uploads.acquire().await.map_err(|_closed| Error::Internal("backlog closed"))?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Inode(inode.ino)]).await;
         // Readers must not wait for an upload, as they would for what comes after it.
         self.commit_closed(inode).await?;
         if self.settle_unlocked(inode).await? == Settled::Mapped {

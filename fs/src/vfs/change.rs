@@ -1,6 +1,7 @@
 //! Making things: files, directories, symbolic links, special files.
 
 use super::lookup::{Description, Entry};
+use super::namespace::Use;
 use super::open::{OpenFlags, Opened};
 use super::{Caller, Vfs};
 use crate::clock;
@@ -37,11 +38,11 @@ impl Vfs {
         if let Some((handle, opened)) = self.opened_earlier() {
             return Ok((self.entry(&handle.inode, Some(Place { parent, name })), opened));
         }
-        let keys = self.namespace.read().await;
+        let held = self.hold(&[Use::Name(parent, &name)]).await;
         match self.resolve(parent, &name).await {
             Ok(_) if flags.exclusive && !self.may_be_done() => return Err(Error::Exists),
             Ok(inode) => {
-                drop(keys);
+                drop(held);
                 let opened = self.open(inode.ino, flags, passthrough).await?;
                 return Ok((self.entry(&inode, Some(Place { parent, name })), opened));
             }
@@ -50,7 +51,7 @@ impl Vfs {
             Err(error) => return Err(error),
         }
         if flags.exclusive || !name.is_plain() {
-            drop(keys);
+            drop(held);
             let entry = self.mknod(parent, name.as_ref(), Kind::File, mode, caller).await?;
             let opened = self.open(entry.attr.ino, flags, passthrough).await;
             // Without an answer the kernel counts no look-up.
@@ -132,7 +133,7 @@ impl Vfs {
     ) -> Result<Entry> {
         self.writable()?;
         let name = Name::to_make(name)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Name(parent, &name)]).await;
         if !self.may_be_done() {
             self.must_be_free(parent, &name).await?;
         }
@@ -190,7 +191,7 @@ impl Vfs {
     pub async fn mkdir(&self, parent: Ino, name: &OsStr, mode: u32, caller: Caller) -> Result<Entry> {
         self.writable()?;
         let name = Name::to_make(name)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Name(parent, &name)]).await;
         if !self.may_be_done() {
             self.must_be_free(parent, &name).await?;
         }

@@ -40,7 +40,7 @@ struct Sent {
 
 impl Vfs {
     /// Puts the file into the bucket as it is now; nothing to do if the bucket has it. The caller holds the
-    /// namespace for reading.
+    /// inode.
     pub(super) async fn commit(&self, inode: &Inode) -> Result<()> {
         let Some(file) = inode.file() else { return Ok(()) };
         let _commit = file.commit.lock().await;

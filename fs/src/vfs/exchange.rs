@@ -6,6 +6,7 @@
 //! that fails is undone. If tarn itself ends in between, nothing is lost: what was set aside stays under that key.
 
 use super::Vfs;
+use super::namespace::Use;
 use super::rename::RenameMode;
 use crate::clock;
 use crate::error::{Error, Result};
@@ -22,9 +23,18 @@ impl Vfs {
         if [from, to].iter().any(|place| place.name.role() == Role::Own) {
             return Err(Error::Invalid("a directory keeps its own object"));
         }
-        let _all_keys = self.namespace.write().await;
-        let first = self.resolve(from.parent, &from.name).await?;
-        let second = self.resolve(to.parent, &to.name).await?;
+        let places = [Use::from(from), Use::from(to)];
+        let (first, second) = {
+            let _held = self.hold(&places).await;
+            (self.resolve(from.parent, &from.name).await?, self.resolve(to.parent, &to.name).await?)
+        };
+        let _held = self.hold_trees(&places, &[first.ino, second.ino]).await;
+        if [(&first, from), (&second, to)]
+            .iter()
+            .any(|(inode, place)| self.table.place(inode.ino).as_ref() != Some(*place))
+        {
+            return Err(Error::Stale("replaced meanwhile".into()));
+        }
         if self.table.is_below(to.parent, first.ino) || self.table.is_below(from.parent, second.ino) {
             return Err(Error::Invalid("a directory cannot move into itself"));
         }

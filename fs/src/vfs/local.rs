@@ -2,6 +2,7 @@
 
 use super::Vfs;
 use super::commit::blocking;
+use super::namespace::Use;
 use super::settle::let_go_if_idle;
 use crate::error::Error;
 use crate::inode::{Content, Ino, RemoteFile};
@@ -102,7 +103,7 @@ impl Vfs {
     ) -> std::result::Result<LocalCopy, CopyError> {
         let inode = self.table.inode(ino)?;
         let file = inode.file().ok_or(Error::IsDirectory)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Inode(ino)]).await;
         let _op = file.op.lock().await;
         let content = file.state.lock().content.clone();
         let remote = match content {

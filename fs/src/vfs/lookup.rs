@@ -1,6 +1,7 @@
 //! From a name to an inode: what is remembered, what the listing says, and what the store is asked.
 
 use super::Vfs;
+use super::namespace::Use;
 use super::readdir::is_local;
 use crate::clock;
 use crate::error::{Error, Result};
@@ -34,7 +35,7 @@ impl Vfs {
     /// Finds `name` in `parent` (`FUSE_LOOKUP`) and counts it as looked up.
     pub async fn lookup(&self, parent: Ino, name: &OsStr) -> Result<Entry> {
         let name = Name::parse(name)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Name(parent, &name)]).await;
         match self.resolve(parent, &name).await {
             Ok(inode) => Ok(self.entry(&inode, Some(Place { parent, name }))),
             // Only another client can have made it.

@@ -3,6 +3,7 @@
 use super::Vfs;
 use super::conflict::must_have_its_name;
 use super::handle::{FileHandle, Handle};
+use super::namespace::Use;
 use super::settle::let_go_if_idle;
 use crate::clock;
 use crate::error::{Error, Result};
@@ -84,7 +85,7 @@ impl Vfs {
         }
         let inode = self.table.inode(ino)?;
         let file = inode.file().ok_or(Error::IsDirectory)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Inode(ino)]).await;
         let _op = file.op.lock().await;
         let opened = self.open_locked(&inode, file, flags, passthrough).await;
         opened.inspect_err(|_| let_go_if_idle(file))

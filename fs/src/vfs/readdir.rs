@@ -6,6 +6,7 @@ use super::Vfs;
 use super::entries::{self, Entries};
 use super::handle::{DirHandle, Handle};
 use super::lookup::Description;
+use super::namespace::Use;
 use super::recall::{Recollection, Worth};
 use crate::clock;
 use crate::error::{Error, Result};
@@ -247,7 +248,7 @@ impl Vfs {
     /// Reads one more page into the stream; false at the end.
     async fn next_page(&self, inode: &Inode, stream: &mut DirStream) -> Result<bool> {
         let directory = inode.directory().ok_or(Error::NotDirectory)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Inode(inode.ino)]).await;
         let after = match &stream.source {
             Source::Ended => return Ok(false),
             Source::NotStarted => {

@@ -1,6 +1,7 @@
 //! Removing files and directories.
 
 use super::Vfs;
+use super::namespace::Use;
 use super::readdir::is_local;
 use crate::clock;
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ impl Vfs {
     pub async fn unlink(&self, parent: Ino, name: &OsStr) -> Result<()> {
         self.writable()?;
         let name = Name::parse(name)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Name(parent, &name)]).await;
         let inode = match self.resolve(parent, &name).await {
             Err(Error::NotFound) if self.may_be_done() => return self.removed(parent, &name).await,
             found => found?,
@@ -57,7 +58,7 @@ impl Vfs {
     pub async fn rmdir(&self, parent: Ino, name: &OsStr) -> Result<()> {
         self.writable()?;
         let name = Name::parse(name)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Name(parent, &name)]).await;
         let inode = match self.resolve(parent, &name).await {
             Err(Error::NotFound) if self.may_be_done() => return self.removed(parent, &name).await,
             found => found?,

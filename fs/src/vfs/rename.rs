@@ -2,6 +2,7 @@
 
 use super::Vfs;
 use super::conflict::must_have_its_name;
+use super::namespace::Use;
 use super::open::doubt_outdated;
 use super::remove::may_have_arrived;
 use crate::clock;
@@ -56,8 +57,9 @@ impl Vfs {
     }
 
     async fn rename_once(&self, from: &Place, to: &Place, mode: RenameMode) -> Result<()> {
+        let places = [Use::from(from), Use::from(to)];
         let inode = {
-            let _keys = self.namespace.read().await;
+            let _held = self.hold(&places).await;
             self.resolve(from.parent, &from.name).await?
         };
         if from == to {
@@ -68,7 +70,7 @@ impl Vfs {
         }
         match &inode.node {
             Node::File(_) => {
-                let _keys = self.namespace.read().await;
+                let _held = self.hold(&places).await;
                 self.must_suit_a_file(to.parent, &to.name).await?;
                 let (target, mode) = self.rename_target(&inode, to, mode).await?;
                 self.intend();
@@ -76,7 +78,9 @@ impl Vfs {
                 self.renamed(from, to).await
             }
             Node::Directory(_) => {
-                let _all_keys = self.namespace.write().await;
+                let replaced = self.table.child(to.parent, &to.name).map(|target| target.ino);
+                let roots: Vec<Ino> = [inode.ino].into_iter().chain(replaced).collect();
+                let _held = self.hold_trees(&places, &roots).await;
                 if self.table.is_below(to.parent, inode.ino) {
                     return Err(Error::Invalid("a directory cannot move into itself"));
                 }
@@ -97,7 +101,7 @@ impl Vfs {
     /// Whether an earlier worker has moved everything and only the answer is missing; the inode that was `known`
     /// under the old name then follows.
     async fn was_renamed(&self, known: Option<&Arc<Inode>>, from: &Place, to: &Place) -> Result<bool> {
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::from(from), Use::from(to)]).await;
         let (old, new) = (self.table.prefix(from.parent)?, self.table.prefix(to.parent)?);
         let Some(inode) = known else {
             let moved = self.table.child(to.parent, &to.name);

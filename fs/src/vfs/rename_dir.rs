@@ -44,7 +44,7 @@ struct Copied {
 }
 
 impl Vfs {
-    /// Moves all keys below `from` to `to`. The caller holds the namespace for writing.
+    /// Moves all keys below `from` to `to`. The caller holds both trees.
     pub(super) async fn rename_directory(&self, inode: &Arc<Inode>, from: &Place, to: &Place) -> Result<()> {
         let old = self.table.prefix(from.parent)?.dir(&from.name)?;
         let new = self.table.prefix(to.parent)?.dir(&to.name)?;

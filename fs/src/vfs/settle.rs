@@ -3,6 +3,7 @@
 use super::Vfs;
 use super::commit::{blocking, checksums, whole_crc};
 use super::handle::Handle;
+use super::namespace::Use;
 use super::open::uncount;
 use super::recall::Worth;
 use crate::clock;
@@ -78,7 +79,7 @@ impl Vfs {
     }
 
     async fn settle(self: &Arc<Self>, inode: &Arc<Inode>) -> Result<()> {
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Inode(inode.ino)]).await;
         if self.settle_unlocked(inode).await? == Settled::Mapped {
             self.watch_mapping(inode);
         }
@@ -86,7 +87,7 @@ impl Vfs {
     }
 
     /// Commits what is left and makes the staged file a clean object, unless somebody can still write to it.
-    /// The caller holds the namespace for reading.
+    /// The caller holds the inode.
     pub(super) async fn settle_unlocked(&self, inode: &Arc<Inode>) -> Result<Settled> {
         let Some(file) = inode.file() else { return Ok(Settled::Clean) };
         let _op = file.op.lock().await;
@@ -186,7 +187,7 @@ impl Vfs {
             while failures < MAPPED_FAILURES_MAX {
                 clock::sleep(MAPPED_POLL).await;
                 let Some(vfs) = vfs.upgrade() else { return };
-                let _keys = vfs.namespace.read().await;
+                let _held = vfs.hold(&[Use::Inode(inode.ino)]).await;
                 match vfs.settle_unlocked(&inode).await {
                     Ok(Settled::Mapped) => {}
                     Ok(Settled::Clean | Settled::Open) => return vfs.table.unpin(inode.ino),
@@ -202,7 +203,6 @@ impl Vfs {
 
     /// Commits everything that is not in the bucket yet.
     pub async fn drain(&self) -> DrainReport {
-        let _keys = self.namespace.read().await;
         let pending =
             |inode: &Arc<Inode>| inode.file().is_some_and(|file| file.state.lock().pending().is_some());
         let inodes: Vec<_> = self.table.all().into_iter().filter(pending).collect();
@@ -240,6 +240,7 @@ impl Vfs {
     /// Whether there was something to commit, or name and reason of what could not be.
     async fn drain_one(&self, inode: &Arc<Inode>) -> std::result::Result<bool, (String, String)> {
         let Some(file) = inode.file() else { return Ok(false) };
+        let _held = self.hold(&[Use::Inode(inode.ino)]).await;
         let dirty = {
             let state = file.state.lock();
             state.posix_changed

@@ -1,6 +1,7 @@
 //! Writing through tarn, truncation, flush and fsync.
 
 use super::Vfs;
+use super::namespace::Use;
 use crate::error::{Error, Result};
 use crate::inode::{Content, FileState, Ino, Inode, Node, Stage};
 use crate::session_log::Record;
@@ -32,7 +33,7 @@ impl Vfs {
         Ok(())
     }
 
-    /// Sets the length. The caller holds the namespace for reading.
+    /// Sets the length. The caller holds the inode.
     pub(super) async fn truncate(&self, inode: &Arc<Inode>, size: u64) -> Result<()> {
         if size > OBJECT_MAX {
             return Err(Error::TooLarge);
@@ -57,14 +58,14 @@ impl Vfs {
         if !handle.writes {
             return Ok(());
         }
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Inode(handle.inode.ino)]).await;
         self.close(&handle.inode).await
     }
 
     /// Puts what was written, through whichever handle, into the bucket (`FUSE_FSYNC`).
     pub async fn fsync(&self, fh: u64) -> Result<()> {
         let handle = self.file_handle(fh)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Inode(handle.inode.ino)]).await;
         if handle.writes || self.is_pending(&handle.inode) {
             self.commit(&handle.inode).await
         } else {
@@ -74,7 +75,7 @@ impl Vfs {
 
     /// Puts the files of a directory that wait for their upload into the bucket (`FUSE_FSYNCDIR`).
     pub async fn fsyncdir(&self, ino: Ino) -> Result<()> {
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Inode(ino)]).await;
         for (_, inode) in self.table.children(ino) {
             if self.is_pending(&inode) {
                 self.commit(&inode).await?;

@@ -1,6 +1,7 @@
 //! Extended attributes, kept in the metadata of the object. The kernel decides who may read and change them, but
 //! for the names of `trusted.`, which only root is shown.
 
+use super::namespace::Use;
 use super::{Caller, Vfs};
 use crate::error::{Error, Result};
 use crate::inode::{Ino, Node};
@@ -91,7 +92,7 @@ impl Vfs {
     ) -> Result<()> {
         self.writable()?;
         let inode = self.table.inode(ino)?;
-        let _keys = self.namespace.read().await;
+        let _held = self.hold(&[Use::Inode(ino)]).await;
         let edit = |posix: &mut Posix, headers: &mut Headers| {
             let mut xattrs = Xattrs::edit(headers)?;
             change(posix, &mut xattrs)?;
@@ -113,7 +114,7 @@ impl Vfs {
                 if !directory.state.lock().described
                     && let Some(place) = self.table.place(ino)
                 {
-                    let _keys = self.namespace.read().await;
+                    let _held = self.hold(&[Use::from(&place), Use::Inode(ino)]).await;
                     self.resolve(place.parent, &place.name).await?;
                 }
                 Ok(Xattrs::read(&directory.state.lock().headers))

@@ -400,3 +400,52 @@ async fn a_directory_that_another_client_empties_stays_while_a_file_in_it_waits(
     unsure.vfs.release(fh).await.expect("release");
     assert_eq!(unsure.object("d/new").await.as_deref(), Some(&b"ours"[..]));
 }
+
+/// SEMANTICS: "What is in a directory waits while that is renamed; everything else goes on."
+#[tokio::test]
+async fn the_rename_of_a_directory_holds_up_only_what_is_in_it() {
+    let unsure = Unsure::new(Commit::Close);
+    for key in ["d/f", "e/g"] {
+        unsure.put(key, "body", &Headers::default()).await;
+    }
+    let inside = lookup(&unsure.vfs, "d/f").await.expect("there");
+    let elsewhere = lookup(&unsure.vfs, "e/g").await.expect("there");
+    let ended = Mutex::new(Vec::new());
+    let open = async |name, ino| {
+        let opened = unsure.vfs.open(ino, READ, false).await.expect("open");
+        ended.lock().push(name);
+        unsure.vfs.release(opened.fh).await.expect("release");
+    };
+    let rename = async {
+        let (from, to) = ((Ino::ROOT, OsStr::new("d")), (Ino::ROOT, OsStr::new("moved")));
+        unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+        ended.lock().push("the rename");
+    };
+    // Behind the looks at what is there: a copy.
+    unsure.store.plan(2, Fault::Late);
+    tokio::join!(rename, open("inside", inside), open("elsewhere", elsewhere));
+    assert!(unsure.store.is_hit());
+    assert_eq!(*ended.lock(), ["elsewhere", "the rename", "inside"]);
+}
+
+#[tokio::test]
+async fn an_upload_elsewhere_does_not_hold_up_the_rename_of_a_directory() {
+    let unsure = Unsure::new(Commit::Close);
+    unsure.put("d/f", "body", &Headers::default()).await;
+    lookup(&unsure.vfs, "d/f").await.expect("there");
+    let (_, fh) = unsure.write_open("elsewhere", b"body").await;
+    let ended = Mutex::new(Vec::new());
+    let upload = async {
+        unsure.vfs.flush(fh).await.expect("flush");
+        ended.lock().push("the upload");
+    };
+    let rename = async {
+        let (from, to) = ((Ino::ROOT, OsStr::new("d")), (Ino::ROOT, OsStr::new("moved")));
+        unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+        ended.lock().push("the rename");
+    };
+    unsure.store.plan(0, Fault::Late);
+    tokio::join!(upload, rename);
+    assert!(unsure.store.is_hit());
+    assert_eq!(*ended.lock(), ["the rename", "the upload"]);
+}
