@@ -48,7 +48,7 @@ pub(crate) fn run<T>(seed: u64, work: impl Future<Output = T>) -> T {
     // Also when `work` panics: the thread may go on to another test.
     let _end = End;
     let runtime = tokio::runtime::Builder::new_current_thread().on_thread_park(advance).build();
-    runtime.expect("a runtime").block_on(work)
+    tokio::task::LocalSet::new().block_on(&runtime.expect("a runtime"), work)
 }
 
 struct End;

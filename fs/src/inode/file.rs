@@ -59,6 +59,8 @@ pub struct FileState {
     pub serving: Serving,
     /// When the store last confirmed the version.
     pub checked: Instant,
+    /// When this mount last made the version itself.
+    pub made: Option<Instant>,
     /// Nothing that the store had said by then is believed any more.
     pub doubted: Option<Instant>,
     /// The version whose pages the kernel may still hold.
@@ -276,6 +278,17 @@ impl FileState {
         self.doubted.is_none_or(|doubted| time > doubted)
     }
 
+    /// Whether this mount has made the version since the store was asked, so that the answer may be about another.
+    pub fn is_made_since(&self, asked: Instant) -> bool {
+        self.made.is_some_and(|made| made >= asked)
+    }
+
+    /// The store has a version from now on that this mount has made.
+    pub fn made(&mut self) {
+        let now = crate::clock::instant();
+        (self.checked, self.made) = (now, Some(now));
+    }
+
     /// A file that nobody has open, as the store has just described it, or as it was just made.
     pub fn new(posix: Posix, headers: Headers, content: Content, described: bool) -> Self {
         Self {
@@ -288,6 +301,7 @@ impl FileState {
             handles: Handles::default(),
             serving: Serving::Idle,
             checked: crate::clock::instant(),
+            made: None,
             doubted: None,
             kernel_pages: None,
             superseded: false,

@@ -255,7 +255,7 @@ impl Vfs {
         state.content = Content::Remote(copied);
         state.posix = posix;
         state.headers = headers;
-        state.checked = clock::instant();
+        state.made();
         Ok(())
     }
 
@@ -285,8 +285,9 @@ impl Vfs {
             return Ok(());
         }
         let Ok(key) = self.table.key(ino) else { return Ok(()) };
+        let asked = clock::instant();
         let info = self.store.head(&key).await?;
-        if self.refresh(file, &info) {
+        if self.refresh(file, &info, asked) {
             Ok(())
         } else {
             Err(Error::Stale("replaced by another client".into()))

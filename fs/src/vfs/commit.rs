@@ -1,7 +1,6 @@
 //! Commits: a staged file becomes the object, if the object is still the one it was made from.
 
 use super::Vfs;
-use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Committed, Content, File, Ino, Inode, RemoteFile, Stage, Stamp};
 use crate::journal::{self, Base, Layer, Record, State, Sum};
@@ -173,7 +172,7 @@ impl Vfs {
         let mut state = file.state.lock();
         self.count_commit(snapshot, &version);
         state.headers = headers.clone();
-        state.checked = clock::instant();
+        state.made();
         if state.posix == *posix {
             state.posix_changed = false;
         }
@@ -324,8 +323,8 @@ pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     #[cfg(test)]
-    if clock::simulated::is_on() {
-        clock::simulated::disk().await;
+    if crate::clock::simulated::is_on() {
+        crate::clock::simulated::disk().await;
         return work();
     }
     let done = tokio::task::spawn_blocking(work).await;

@@ -4,6 +4,7 @@
 use super::Vfs;
 use super::lookup::Description;
 use super::recall::Recollection;
+use crate::clock;
 use crate::error::Result;
 use crate::inode::{Child, Directory, Ino, Inode, Node, Place};
 use crate::meta::Kind;
@@ -107,10 +108,12 @@ impl Vfs {
             return self.describe_directory(directory, &prefix.dir(name)?).await;
         }
         // Gone since it was listed: whoever looks it up is told so.
+        let asked = clock::instant();
         let Some(info) = self.head_if_any(&prefix.key(name)?).await? else { return Ok(()) };
         self.learned(parent);
         let known: Option<Arc<Inode>> = self.follow_name(parent, name);
-        if known.as_ref().and_then(|inode| inode.file()).is_some_and(|file| self.refresh(file, &info)) {
+        if known.as_ref().and_then(|inode| inode.file()).is_some_and(|file| self.refresh(file, &info, asked))
+        {
             return Ok(());
         }
         let posix = self.posix(&info, Kind::File);

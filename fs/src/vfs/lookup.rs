@@ -79,7 +79,7 @@ impl Vfs {
         let found = self.ask(parent, directory, name, known.as_deref()).await?;
         let Some(found) = found else {
             if let Some(inode) = known
-                && self.gone(&inode)
+                && self.gone(&inode, asked)
             {
                 return Ok(inode);
             }
@@ -89,7 +89,7 @@ impl Vfs {
             }
             return Err(Error::NotFound);
         };
-        Ok(self.place_found(parent, name, found))
+        Ok(self.place_found(parent, name, found, asked))
     }
 
     /// Whether what is remembered may be answered without asking the store.
@@ -259,16 +259,18 @@ impl Vfs {
     }
 
     /// The store has nothing there any more. Open files live on without the name. Says whether it is still there for
-    /// this mount: what waits for its upload will be in the bucket again, with the directories above it.
-    fn gone(&self, inode: &Arc<Inode>) -> bool {
-        let stays = self.files_below(inode).iter().any(|file| is_local(file));
+    /// this mount: what waits for its upload will be in the bucket again, with the directories above it, and what was
+    /// put there since the store was asked is.
+    fn gone(&self, inode: &Arc<Inode>, asked: Instant) -> bool {
+        let is_made = |inode: &Inode| inode.file().is_some_and(|file| file.state.lock().is_made_since(asked));
+        let stays = self.files_below(inode).iter().any(|file| is_local(file) || is_made(file));
         if !stays && !self.table.has_children(inode.ino) {
             self.table.remove(inode.ino);
         }
         stays
     }
 
-    fn place_found(&self, parent: Ino, name: &Name, found: Found) -> Arc<Inode> {
+    fn place_found(&self, parent: Ino, name: &Name, found: Found, asked: Instant) -> Arc<Inode> {
         // Another look-up or a listing may have placed it while the store was asked: its inode must stay.
         let known = match &found {
             Found::File(_) => self.follow_name(parent, name),
@@ -280,7 +282,7 @@ impl Vfs {
                     self.refresh_directory(directory, marker.as_deref());
                     return inode;
                 }
-                (Node::File(file), Found::File(info)) if self.refresh(file, info) => return inode,
+                (Node::File(file), Found::File(info)) if self.refresh(file, info, asked) => return inode,
                 (Node::Directory(_) | Node::File(_), _) => {}
             }
         }
@@ -303,12 +305,15 @@ impl Vfs {
         }
     }
 
-    /// Takes what HEAD says. False if that needs a new inode: another version while the file is open, or a
+    /// Takes what HEAD says, unless this mount has made another version since it was asked. False if that needs a new inode: another version while the file is open, or a
     /// symbolic link where a listing had shown a file.
-    pub(super) fn refresh(&self, file: &File, info: &ObjectInfo) -> bool {
+    pub(super) fn refresh(&self, file: &File, info: &ObjectInfo, asked: Instant) -> bool {
         let posix = self.posix(info, Kind::File);
         let mut state = file.state.lock();
         let Content::Remote(remote) = &state.content else { return true };
+        if state.is_made_since(asked) {
+            return true;
+        }
         if posix.kind != state.posix.kind {
             return false;
         }
@@ -376,7 +381,6 @@ fn is_absent(error: &store::Error) -> bool {
 }
 
 /// What is known of a file that gets an inode.
-#[expect(clippy::large_enum_variant, reason = "taken apart where it arrives")]
 pub(super) enum Description {
     /// Its own attributes and headers.
     Known(Posix, Headers),

@@ -341,7 +341,7 @@ impl Vfs {
         let Some(file) = inode.file() else { return };
         let mut state = file.state.lock();
         let object = old.object.lock().clone();
-        state.checked = clock::instant();
+        state.made();
         state.content = Content::Remote(Arc::new(RemoteFile::with_object(version, object)));
     }
 

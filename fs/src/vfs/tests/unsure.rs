@@ -449,3 +449,19 @@ async fn an_upload_elsewhere_does_not_hold_up_the_rename_of_a_directory() {
     assert!(unsure.store.is_hit());
     assert_eq!(*ended.lock(), ["the rename", "the upload"]);
 }
+
+#[tokio::test]
+async fn an_answer_from_before_a_commit_does_not_bring_the_old_version_back() {
+    let unsure = Unsure::new(Commit::Close);
+    unsure.put("f", "older", &Headers::default()).await;
+    let commit = async {
+        let (_, fh) = unsure.write_open("f", b"newer").await;
+        unsure.vfs.flush(fh).await.expect("flush");
+        unsure.vfs.release(fh).await.expect("release");
+    };
+    unsure.store.plan(0, Fault::Late);
+    let (found, ()) = tokio::join!(unsure.vfs.lookup(Ino::ROOT, OsStr::new("f")), commit);
+    assert!(unsure.store.is_hit());
+    found.expect("there");
+    assert_eq!(read_file(&unsure.vfs, "f").await.expect("read"), b"newer");
+}

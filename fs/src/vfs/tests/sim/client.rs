@@ -213,7 +213,10 @@ impl Client {
         self.trace(|| what.clone());
         let emptied = if how == How::Truncate { self.truncating(path, 0) } else { Vec::new() };
         let rounds: Vec<usize> = self.reference().images.iter().map(|image| image.round()).collect();
+        let name = (self.node, path.to_owned());
+        self.reference().opening.push(name.clone());
         let opened = self.open_and_read(path, how).await;
+        self.reference().opening.retain(|other| *other != name);
         self.ended(&what, &opened);
         for image in &emptied {
             self.end_on(*image);
@@ -365,6 +368,14 @@ impl Client {
 
     async fn close(&self, open: &Open) {
         self.keep(open, false).await;
+        // The kernel has one for all that use it, and releases it behind the last.
+        let is_used = || {
+            let node = self.world.nodes[self.node].lock();
+            node.open.iter().any(|other| other.fh == open.fh && other.uses > 1)
+        };
+        while is_used() {
+            clock::sleep(Duration::from_millis(1)).await;
+        }
         self.trace(|| format!("release {}", open.fh));
         let released = self.call("release", async |vfs| vfs.release(open.fh).await).await;
         self.ended(&format!("release {}", open.fh), &released);

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 /// An open file.
@@ -40,8 +40,9 @@ pub(super) struct Node {
     pub(super) link: Arc<Link>,
     dir: PathBuf,
     log: File,
-    /// Tells who waits for a worker that it is dead.
-    lives: watch::Sender<usize>,
+    lives: usize,
+    /// Tells who waits for the worker that it is dead.
+    death: Arc<Notify>,
     /// Nobody asks for anything before what was left is taken over.
     pub(super) ready: bool,
     /// There is a mount, which a next worker can have.
@@ -82,7 +83,8 @@ impl World {
                 link,
                 dir,
                 log,
-                lives: watch::Sender::new(0),
+                lives: 0,
+                death: Arc::default(),
                 ready: true,
                 mounted: true,
                 beginning: None,
@@ -144,8 +146,9 @@ impl World {
     fn begin(self: &Arc<Self>, node: usize, state: &mut Node) {
         state.link.die();
         state.beginning.take().inspect(AbortHandle::abort);
-        state.lives.send_modify(|lives| *lives += 1);
-        let image = self.home.path().join(format!("{node}-{}", *state.lives.borrow()));
+        std::mem::take(&mut state.death).notify_waiters();
+        state.lives += 1;
+        let image = self.home.path().join(format!("{node}-{}", state.lives));
         // The dead process holds its locks on the original, not on the copy.
         copy_dir(&state.dir, &image);
         state.dir = image;
@@ -179,13 +182,13 @@ impl World {
         (state.ready, state.mounted) = (true, true);
     }
 
-    /// The worker of a node that answers now, and what tells when it has been killed.
-    async fn worker(&self, node: usize) -> (Arc<Vfs>, watch::Receiver<usize>) {
+    /// The worker of a node that answers now, and what tells when it is killed.
+    async fn worker(&self, node: usize) -> (Arc<Vfs>, Arc<Notify>) {
         loop {
             {
                 let state = self.nodes[node].lock();
                 if state.ready {
-                    return (Arc::clone(&state.vfs), state.lives.subscribe());
+                    return (Arc::clone(&state.vfs), Arc::clone(&state.death));
                 }
             }
             clock::sleep(Duration::from_millis(1)).await;
@@ -203,7 +206,7 @@ impl World {
         let unique = self.calls.fetch_add(1, Ordering::Relaxed) + 1;
         let mut call = Call { op, unique, resent: false, thread: 0 };
         loop {
-            let (vfs, mut lives) = self.worker(node).await;
+            let (vfs, death) = self.worker(node).await;
             let asked = call;
             let answer = async {
                 let answer = asked.during(work(&vfs)).await;
@@ -214,7 +217,7 @@ impl World {
             };
             tokio::select! {
                 biased;
-                _died = lives.changed() => call.resent = true,
+                () = death.notified() => call.resent = true,
                 answer = answer => return answer,
             }
         }
@@ -222,7 +225,7 @@ impl World {
 
     /// The same for what waits for nothing.
     pub(super) async fn call_now<T>(&self, node: usize, work: impl FnOnce(&Vfs) -> T) -> T {
-        let (vfs, _lives) = self.worker(node).await;
+        let (vfs, _death) = self.worker(node).await;
         let answer = work(&vfs);
         vfs.log.flush();
         answer

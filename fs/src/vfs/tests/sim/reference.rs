@@ -131,12 +131,24 @@ struct Intent {
     keys: Vec<String>,
 }
 
+/// An image that had a name on a node until then.
+#[derive(Debug)]
+struct Left {
+    node: usize,
+    name: String,
+    image: usize,
+    at: Duration,
+}
+
 #[derive(Default)]
 pub(super) struct Reference {
     history: BTreeMap<String, Vec<State>>,
     pub(super) images: Vec<Image>,
     intents: BTreeMap<usize, Intent>,
     intents_count: usize,
+    /// Names of a node that are being opened: they may be there before anybody is told.
+    pub(super) opening: Vec<(usize, String)>,
+    left: Vec<Left>,
     /// No request fails.
     pub(super) calm: bool,
     /// A close does not wait for the bucket.
@@ -402,6 +414,14 @@ impl Reference {
                 let round = if image.crashed { 0 } else { image.round_at(asked.at) };
                 visible.extend(image.from(round).map(Some));
             }
+        }
+        // Who has looked before it lost the name is told later.
+        let left = self
+            .left
+            .iter()
+            .filter(|left| (left.node, left.name.as_str()) == (node, key) && left.at >= asked.at);
+        for image in left.map(|left| &self.images[left.image]) {
+            visible.extend(image.from(image.round_at(asked.at)).map(Some));
         }
         visible
     }

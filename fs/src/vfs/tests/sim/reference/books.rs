@@ -1,7 +1,8 @@
 //! The book-keeping of the reference: what it must remember to judge what comes next.
 
 use super::{
-    Asked, Change, Content, Event, Gone, Image, Intent, Means, Reference, State, Told, UNDER_WAY, Who, show,
+    Asked, Change, Content, Event, Gone, Image, Intent, Left, Means, Reference, State, Told, UNDER_WAY, Who,
+    show,
 };
 use crate::clock::simulated;
 use bytes::Bytes;
@@ -74,9 +75,13 @@ impl Reference {
     pub(crate) fn heard(&mut self, node: usize, changed: Vec<(String, usize)>) {
         let later = self.later;
         for (key, state) in changed {
-            for image in self.images.iter_mut().filter(|image| image.node == node && image.is_beside(&key)) {
+            for image in 0..self.images.len() {
+                let known = &self.images[image];
                 // Who has closed it again meanwhile sees it until that is kept, too.
-                image.local &= !image.conflicted || later;
+                if known.node == node && known.is_beside(&key) && known.local && known.conflicted && !later {
+                    known.names.clone().iter().for_each(|name| self.leaves(image, name));
+                    self.images[image].local = false;
+                }
             }
             // Of an operation that fails midway the node does not believe what it has heard.
             if self.calm {
@@ -123,6 +128,13 @@ impl Reference {
         let is_it = |image: &Image| {
             image.round_of(content).is_some() && (image.names.len() == 1 || !content.is_empty())
         };
+        // Who has it open may have written since it was read.
+        let written = known.filter(|image| {
+            let image = &self.images[*image];
+            image.handles > 0
+                && image.local
+                && image.from(image.round_at(asked.at)).any(|bytes| bytes == content)
+        });
         let known = known.filter(|image| self.images[*image].now().any(|bytes| bytes == content));
         let own = || {
             self.named(node, key).into_iter().rev().find(|image| {
@@ -132,6 +144,10 @@ impl Reference {
         };
         let states = self.states(key, asked.since).filter_map(|(_, content)| content.clone());
         let based: Vec<Bytes> = states.collect();
+        if let Some(image) = written {
+            self.images[image].based.extend(based);
+            return image;
+        }
         if let Some(image) = known.or_else(own) {
             self.images[image].names = BTreeSet::from([key.to_owned()]);
             self.images[image].settle_on(content);
@@ -222,12 +238,17 @@ impl Reference {
         since: Duration,
     ) {
         for target in targets {
+            self.leaves(*target, to);
             let image = &mut self.images[*target];
             image.gone = Gone::Yes;
             image.local = false;
         }
         let replaced: Vec<Bytes> = self.states(to, since).filter_map(|(_, state)| state.clone()).collect();
         for source in sources {
+            let old: Vec<String> = self.images[*source].names.iter().cloned().collect();
+            old.iter()
+                .filter(|name| moved(name, from, to).is_some())
+                .for_each(|name| self.leaves(*source, name));
             let image = &mut self.images[*source];
             let names = image.names.iter().filter(|name| moved(name, from, to).is_none());
             image.names = names.cloned().collect();
@@ -238,12 +259,18 @@ impl Reference {
     /// The name is gone. Which image had it of those that have others, too, nobody knows.
     pub(crate) fn unnamed(&mut self, images: &[usize], name: &str) {
         for image in images {
+            self.leaves(*image, name);
             let image = &mut self.images[*image];
             image.names.remove(name);
             if image.names.is_empty() {
                 (image.gone, image.local) = (Gone::Yes, false);
             }
         }
+    }
+
+    fn leaves(&mut self, image: usize, name: &str) {
+        let (node, name, at) = (self.images[image].node, name.to_owned(), simulated::elapsed());
+        self.left.push(Left { node, name, image, at });
     }
 
     /// The node is killed.
@@ -272,7 +299,9 @@ impl Reference {
 
     /// A listing shows a name, or does not.
     pub(crate) fn listed(&mut self, node: usize, key: &str, is_there: bool, asked: Asked) {
-        if !self.visible(node, key, asked).iter().any(|content| content.is_some() == is_there) {
+        let is_opened =
+            is_there && self.opening.iter().any(|(who, name)| (*who, name.as_str()) == (node, key));
+        if !is_opened && !self.visible(node, key, asked).iter().any(|content| content.is_some() == is_there) {
             self.complain(format!("a listing says of {key} on node {node}: there = {is_there}"));
         }
     }
