@@ -230,8 +230,8 @@ pub struct Listed {
     pub key: Key,
     /// Its version.
     pub version: Version,
-    /// Its headers, if they were asked for and the server lists them (MinIO's `metadata=true`). Whether it is
-    /// tagged they say only to who may read its tags.
+    /// Its headers, if they were asked for and the server lists them (MinIO's `metadata=true`). `Expires` is not
+    /// among them, and whether it is tagged is told only to who may read its tags.
     pub headers: Option<Headers>,
 }
 

@@ -47,7 +47,7 @@ pub struct FileState {
     pub described: bool,
     /// Headers of the object that a rewrite keeps.
     pub headers: Headers,
-    /// A listing told the headers: a change asks first whether there are tags, too.
+    /// A listing told the headers, which leaves out `Expires` and may leave out tags: a change asks first.
     pub listed: bool,
     /// Where the bytes are.
     pub content: Content,

@@ -1,7 +1,7 @@
 //! Headers in a listing: MinIO's extension `metadata=true` of `ListObjectsV2`, which saves one HEAD for each object.
 //!
-//! Invariant: what is taken from a listing is what a HEAD would say, but for tags, which it leaves out for who may not
-//! read them. What the two may write differently is left to the HEAD.
+//! Invariant: what is taken from a listing is what a HEAD would say, but for `Expires`, which is not there, and for tags,
+//! which are not there for who may not read them. What the two may write differently is left to the HEAD.
 
 use crate::store::Headers;
 use aws_sdk_s3::config::interceptors::AfterDeserializationInterceptorContextRef;
@@ -84,8 +84,7 @@ fn read(document: &[u8]) -> HashMap<String, Headers> {
     objects.into_iter().filter_map(told).collect()
 }
 
-/// What a HEAD would make of it; `None` where that may differ: MinIO encodes text that is not plain, and writes dates
-/// anew.
+/// What a HEAD would make of it; `None` where that may differ: MinIO encodes text that is not plain.
 fn headers(metadata: BTreeMap<String, String>, tagged: bool) -> Option<Headers> {
     let mut headers = Headers { tagged, ..Headers::default() };
     for (name, value) in metadata {
@@ -100,7 +99,6 @@ fn headers(metadata: BTreeMap<String, String>, tagged: bool) -> Option<Headers> 
             "content-encoding" => &mut headers.content_encoding,
             "content-language" => &mut headers.content_language,
             "x-amz-storage-class" => &mut headers.storage_class,
-            "expires" => return None,
             _ => {
                 if let Some(name) = name.strip_prefix("x-amz-meta-") {
                     headers.user.insert(name.to_owned(), value);
@@ -146,7 +144,6 @@ mod tests {
     #[test]
     fn what_a_head_may_tell_otherwise_is_left_to_it() {
         let odd = object("latin", "<X-Amz-Meta-A>caf\u{e9}</X-Amz-Meta-A>")
-            + &object("date", "<expires>Thu, 01 Dec 1994 16:00:00 GMT</expires>")
             + "<Contents><Key>denied</Key></Contents>"
             + &object("plain", "<X-Amz-Meta-A>1</X-Amz-Meta-A>");
         let told = read(listing(&odd).as_bytes());

@@ -4,7 +4,7 @@ use super::{Scratch, cases, names, pattern};
 use anyhow::{Result, ensure};
 use std::collections::BTreeMap;
 use tarn_fs::name::Prefix;
-use tarn_fs::store::{Condition, Depth, Headers, ListCursor, ListPage, ListRequest};
+use tarn_fs::store::{Condition, Depth, Headers, ListCursor, ListPage, ListRequest, Listed};
 
 cases![
     a_directory_folds_what_is_below,
@@ -166,7 +166,7 @@ async fn a_listed_version_is_that_of_head(scratch: Scratch) -> Result<()> {
     Ok(())
 }
 
-/// A server need not list them.
+/// A server need not list them, nor `Expires` and tags with them.
 async fn listed_headers_are_those_of_head(scratch: Scratch) -> Result<()> {
     let user = |value: &str| BTreeMap::from([("file-mode".to_owned(), value.to_owned())]);
     let plain = Headers { content_type: Some("text/plain".into()), ..Headers::default() };
@@ -187,16 +187,23 @@ async fn listed_headers_are_those_of_head(scratch: Scratch) -> Result<()> {
         scratch.store.put(&scratch.key(name), "x".into(), &headers, Condition::Always).await?;
     }
     let prefix = scratch.prefix("");
-    let request = ListRequest { headers: true, ..ListRequest::new(prefix.clone(), Depth::Directory, 100) };
-    let compare = async || {
-        let page = scratch.store.list(request.clone()).await?;
-        for listed in &page.objects {
-            let head = scratch.store.head(&listed.key).await?;
-            if let Some(headers) = &listed.headers {
-                ensure!(*headers == head.headers, "{}: {headers:?}, head {:?}", listed.key, head.headers);
+    let mut request = ListRequest { headers: true, ..ListRequest::new(prefix, Depth::Directory, 100) };
+    let mut compare = async || {
+        let mut count = 0;
+        loop {
+            let page = scratch.store.list(request.clone()).await?;
+            count += page.objects.len();
+            for Listed { key, headers, .. } in page.objects {
+                let Some(headers) = headers else { continue };
+                let head = scratch.store.head(&key).await?.headers;
+                let expires = headers.expires.clone().or(head.expires.clone());
+                ensure!(Headers { expires, ..headers.clone() } == head, "{key}: {headers:?}, head {head:?}");
+            }
+            request.after = page.next;
+            if request.after.is_none() {
+                return anyhow::Ok(count);
             }
         }
-        Ok(page.objects.len())
     };
     ensure!(compare().await? == 5, "not all are listed");
     // A name that is no XML: the listing stays whole.
