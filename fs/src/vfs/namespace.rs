@@ -8,7 +8,6 @@ use crate::inode::{Ino, Place};
 use crate::name::Name;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// What an operation is about.
@@ -65,12 +64,12 @@ struct Move {
 /// Holds what an operation or a move is about, until it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Held {
-    namespace: Arc<Namespace>,
+pub(super) struct Held<'a> {
+    namespace: &'a Namespace,
     number: u64,
 }
 
-impl Drop for Held {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
         let mut state = self.namespace.state.lock();
         state.operations.remove(&self.number);
@@ -85,13 +84,13 @@ impl Drop for Held {
 impl Vfs {
     /// Waits while any of these is being moved; from then on none is, until the answer is dropped. To be asked once for
     /// all that an operation needs.
-    pub(super) async fn hold(&self, uses: &[Use<'_>]) -> Held {
+    pub(super) async fn hold(&self, uses: &[Use<'_>]) -> Held<'_> {
         self.hold_with(uses, &[]).await
     }
 
     /// The same for a move of these inodes, each with everything below: no operation is under way there then, and
     /// all others wait.
-    pub(super) async fn hold_trees(&self, uses: &[Use<'_>], roots: &[Ino]) -> Held {
+    pub(super) async fn hold_trees(&self, uses: &[Use<'_>], roots: &[Ino]) -> Held<'_> {
         let held = self.hold_with(uses, roots).await;
         loop {
             let ended = self.namespace.ended.notified();
@@ -109,7 +108,7 @@ impl Vfs {
         }
     }
 
-    async fn hold_with(&self, uses: &[Use<'_>], roots: &[Ino]) -> Held {
+    async fn hold_with(&self, uses: &[Use<'_>], roots: &[Ino]) -> Held<'_> {
         loop {
             let ended = self.namespace.ended.notified();
             if let Some(held) = self.try_hold(uses, roots) {
@@ -119,8 +118,7 @@ impl Vfs {
         }
     }
 
-    /// The same at once, or not at all.
-    pub(super) fn try_hold(&self, uses: &[Use<'_>], roots: &[Ino]) -> Option<Held> {
+    fn try_hold(&self, uses: &[Use<'_>], roots: &[Ino]) -> Option<Held<'_>> {
         let mut state = self.namespace.state.lock();
         let mut inodes = Vec::with_capacity(uses.len() * 2);
         for used in uses {
@@ -149,7 +147,7 @@ impl Vfs {
             let names = uses.iter().filter_map(Use::place).collect();
             state.moves.insert(number, Move { roots: roots.to_vec(), names });
         }
-        Some(Held { namespace: Arc::clone(&self.namespace), number })
+        Some(Held { namespace: &self.namespace, number })
     }
 
     /// Whether one of the inodes is one of the roots or below it.

@@ -70,49 +70,32 @@ impl Vfs {
     }
 
     async fn resume_moves(
-        self: &Arc<Self>,
+        &self,
         moves: Vec<(OrphanStaged, Move)>,
         files: &mut [(OrphanStaged, Record)],
         report: &mut Recovered,
     ) -> Result<()> {
         for (orphan, of) in moves {
             tracing::info!(from = of.from, to = of.to, "finishing a rename that was interrupted");
-            if let Some(held) = self.hold_move(&of)? {
-                let vfs = Arc::clone(self);
-                self.runtime.spawn(async move {
-                    let _held = held;
-                    if let Err(error) = vfs.finish_move(orphan, &of, &mut []).await {
-                        tracing::warn!(%error, "a finished rename stays in the journal");
+            match self.resume_with_files(&of, files).await {
+                Ok(stay) => {
+                    if stay > 0 {
+                        tracing::warn!(
+                            from = of.from,
+                            to = of.to,
+                            stay,
+                            "objects stay: their new names are taken"
+                        );
                     }
-                });
-            } else if self.finish_move(orphan, &of, files).await? {
-                report.renames += 1;
+                    report.renames += 1;
+                    orphan.adopt()?.discard();
+                }
+                Err(error) => {
+                    tracing::error!(from = of.from, to = of.to, %error, "a rename stays half done until the next mount");
+                }
             }
         }
         Ok(())
-    }
-
-    /// Says whether it is finished.
-    async fn finish_move(
-        &self,
-        orphan: OrphanStaged,
-        of: &Move,
-        files: &mut [(OrphanStaged, Record)],
-    ) -> Result<bool> {
-        let (from, to) = (&of.from, &of.to);
-        match self.resume_with_files(of, files).await {
-            Ok(stay) => {
-                if stay > 0 {
-                    tracing::warn!(from, to, stay, "objects stay: their new names are taken");
-                }
-                orphan.adopt()?.discard();
-                Ok(true)
-            }
-            Err(error) => {
-                tracing::error!(from, to, %error, "a rename stays half done until the next mount");
-                Ok(false)
-            }
-        }
     }
 
     async fn resume_with_files(&self, of: &Move, files: &mut [(OrphanStaged, Record)]) -> Result<usize> {
