@@ -305,8 +305,8 @@ impl Vfs {
         }
     }
 
-    /// Takes what HEAD says, unless this mount has made another version since it was asked. False if that needs a new inode: another version while the file is open, or a
-    /// symbolic link where a listing had shown a file.
+    /// Takes what HEAD says, unless this mount has made another version since it was asked. False if that needs a new
+    /// inode: another version while the file is open, or a symbolic link where a listing had shown a file.
     pub(super) fn refresh(&self, file: &File, info: &ObjectInfo, asked: Instant) -> bool {
         let posix = self.posix(info, Kind::File);
         let mut state = file.state.lock();

@@ -1,6 +1,7 @@
 //! A store that fails at a chosen request, or from then on: as a server that is gone, or as a process that is killed
 //! and leaves its local store as it was in that moment.
 
+use crate::clock::{self, simulated};
 use crate::name::Key;
 use crate::read::PartLayout;
 use crate::store::*;
@@ -10,6 +11,8 @@ use parking_lot::Mutex;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::Notify;
 
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,16 +27,21 @@ pub(super) enum Fault {
     DieBefore,
     /// The process is killed before it learns that it was executed.
     DieAfter,
-    /// It is executed, and answered after all else that can be.
+    /// It is executed, and answered after all else that can be. In a simulation only: it knows when that is.
     Late,
     /// Another client's removal of these keys is executed first.
     Overtaken(&'static [&'static str]),
 }
 
+/// Longer than all that does not wait for it takes.
+const LATE: Duration = Duration::from_secs(60);
+
 #[derive(Debug)]
 pub(super) struct FaultyStore {
     pub(super) inner: Arc<MemoryStore>,
     fault: Mutex<Option<(usize, Fault)>>,
+    /// Told when the planned request comes.
+    hit: Notify,
     count: AtomicUsize,
     /// Nothing gets through.
     down: AtomicBool,
@@ -55,6 +63,7 @@ impl FaultyStore {
         Arc::new(Self {
             inner,
             fault,
+            hit: Notify::new(),
             count: AtomicUsize::new(0),
             down: AtomicBool::new(false),
             breaks_off: Mutex::default(),
@@ -92,6 +101,11 @@ impl FaultyStore {
         self.fault.lock().is_none()
     }
 
+    /// Waits for the planned request.
+    pub(super) async fn hit(&self) {
+        self.hit.notified().await;
+    }
+
     fn die(&self) {
         self.set_down(true);
         copy_dir(&self.cache, &self.image);
@@ -104,6 +118,9 @@ impl FaultyStore {
         }
         let number = self.count.fetch_add(1, Ordering::SeqCst);
         let fault = self.fault.lock().take_if(|(at, _)| *at == number).map(|(_, fault)| fault);
+        if fault.is_some() {
+            self.hit.notify_one();
+        }
         match fault {
             None => call.await,
             Some(Fault::Refuse) => Err(lost()),
@@ -117,9 +134,8 @@ impl FaultyStore {
             }
             Some(Fault::Late) => {
                 let answer = call.await;
-                for _ in 0..100 {
-                    tokio::task::yield_now().await;
-                }
+                assert!(simulated::is_on(), "a late answer needs a simulation");
+                clock::sleep(LATE).await;
                 answer
             }
             Some(Fault::LoseReply) => {

@@ -1,7 +1,7 @@
 //! A simulation of the core of the file system: one or two mounts with caches of their own and another client on one
 //! bucket in memory. Requests overtake each other, fail, or lose their answer, and nodes or only their workers are
-//! killed, all by chance; a [`reference`] judges each step, in one function that says what is right. A seed gives its history again, to the last
-//! request.
+//! killed, all by chance; a [`reference`] judges each step, in one function that says what is right. A seed gives its
+//! history again, to the last request.
 //!
 //! `TARN_SEEDS=7` runs one seed and shows its history, `TARN_SEEDS=0..10000` runs many. By default it is 2,000,
 //! `TARN_FULL=1` runs 10,000.

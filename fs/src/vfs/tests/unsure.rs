@@ -2,6 +2,7 @@
 
 use super::faulty::{Fault, FaultyStore, copy_dir};
 use super::*;
+use crate::clock::simulated;
 use crate::meta::Kind;
 use std::path::Path;
 
@@ -79,18 +80,20 @@ fn mounted_for(store: &Arc<FaultyStore>, cache: &Path, commit: Commit, attr_ttl:
     })
 }
 
-#[tokio::test]
-async fn a_directory_that_is_looked_up_twice_at_once_stays_the_same() {
-    let unsure = Unsure::new(Commit::Close);
-    unsure.put("d/f", "x", &Headers::default()).await;
-    unsure.store.plan(0, Fault::Late);
-    let look = || unsure.vfs.lookup(Ino::ROOT, OsStr::new("d"));
-    let (late, early) = tokio::join!(look(), look());
-    let (late, early) = (late.expect("there").attr.ino, early.expect("there").attr.ino);
-    assert!(unsure.store.is_hit());
-    for ino in [early, late] {
-        unsure.vfs.lookup(ino, OsStr::new("f")).await.expect("it is in the directory");
-    }
+#[test]
+fn a_directory_that_is_looked_up_twice_at_once_stays_the_same() {
+    simulated::run(1, async {
+        let unsure = Unsure::new(Commit::Close);
+        unsure.put("d/f", "x", &Headers::default()).await;
+        unsure.store.plan(0, Fault::Late);
+        let look = || unsure.vfs.lookup(Ino::ROOT, OsStr::new("d"));
+        let (late, early) = tokio::join!(look(), look());
+        let (late, early) = (late.expect("there").attr.ino, early.expect("there").attr.ino);
+        assert!(unsure.store.is_hit());
+        for ino in [early, late] {
+            unsure.vfs.lookup(ino, OsStr::new("f")).await.expect("it is in the directory");
+        }
+    });
 }
 
 #[tokio::test]
@@ -147,27 +150,27 @@ async fn a_file_whose_object_is_removed_under_a_change_of_its_mode_is_kept_besid
     assert_eq!(unsure.kept("f").await, [b"ours"]);
 }
 
-#[tokio::test]
-async fn what_is_closed_while_its_conflict_is_kept_gets_a_copy_of_its_own() {
-    let unsure = Unsure::new(LATER);
-    let (_, fh) = unsure.write_open("f", b"ours").await;
-    unsure.put("f", "theirs", &Headers::default()).await;
-    // After the refused commit and the look at what is there.
-    unsure.store.plan(2, Fault::Late);
-    let close_again = async {
-        while !unsure.store.is_hit() {
-            tokio::task::yield_now().await;
-        }
-        unsure.vfs.write(fh, 0, b"more").expect("write");
-        unsure.vfs.flush(fh).await
-    };
-    let (synced, closed) = tokio::join!(unsure.vfs.fsync(fh), close_again);
-    synced.expect_err("another client was first");
-    closed.expect("the journal has it");
-    unsure.vfs.release(fh).await.expect("release");
-    unsure.vfs.drain().await;
-    assert_eq!(unsure.object("f").await.as_deref(), Some(&b"theirs"[..]));
-    assert_eq!(unsure.kept("f").await, [b"ours", b"more"]);
+#[test]
+fn what_is_closed_while_its_conflict_is_kept_gets_a_copy_of_its_own() {
+    simulated::run(1, async {
+        let unsure = Unsure::new(LATER);
+        let (_, fh) = unsure.write_open("f", b"ours").await;
+        unsure.put("f", "theirs", &Headers::default()).await;
+        // After the refused commit and the look at what is there.
+        unsure.store.plan(2, Fault::Late);
+        let close_again = async {
+            unsure.store.hit().await;
+            unsure.vfs.write(fh, 0, b"more").expect("write");
+            unsure.vfs.flush(fh).await
+        };
+        let (synced, closed) = tokio::join!(unsure.vfs.fsync(fh), close_again);
+        synced.expect_err("another client was first");
+        closed.expect("the journal has it");
+        unsure.vfs.release(fh).await.expect("release");
+        unsure.vfs.drain().await;
+        assert_eq!(unsure.object("f").await.as_deref(), Some(&b"theirs"[..]));
+        assert_eq!(unsure.kept("f").await, [b"ours", b"more"]);
+    });
 }
 
 #[tokio::test]
@@ -191,24 +194,26 @@ async fn a_name_whose_answer_was_lost_is_asked_for_again() {
     unsure.vfs.lookup(new.0, new.1).await.expect("the copy is there");
 }
 
-#[tokio::test]
-async fn a_file_that_loses_its_name_to_another_client_takes_no_other() {
-    let unsure = Unsure::new(Commit::Close);
-    let (_, fh) = unsure.write_open("f", b"ours").await;
-    unsure.put("f", "theirs", &Headers::default()).await;
-    let (from, to) = ((Ino::ROOT, OsStr::new("f")), (Ino::ROOT, OsStr::new("g")));
-    unsure.store.plan(2, Fault::Late);
-    let (closed, renamed) =
-        tokio::join!(unsure.vfs.flush(fh), unsure.vfs.rename(from, to, RenameMode::Replace));
-    closed.expect_err("another client was first");
-    let lost = renamed.expect_err("the name is another client's");
-    assert_eq!(lost.errno(), rustix::io::Errno::STALE, "{lost}");
-    unsure.vfs.release(fh).await.expect("release");
-    unsure.vfs.lookup(to.0, to.1).await.expect_err("nobody has that name");
-    // The kernel looks again and asks once more.
-    unsure.vfs.lookup(from.0, from.1).await.expect("theirs");
-    unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
-    assert_eq!(unsure.object("g").await.as_deref(), Some(&b"theirs"[..]));
+#[test]
+fn a_file_that_loses_its_name_to_another_client_takes_no_other() {
+    simulated::run(1, async {
+        let unsure = Unsure::new(Commit::Close);
+        let (_, fh) = unsure.write_open("f", b"ours").await;
+        unsure.put("f", "theirs", &Headers::default()).await;
+        let (from, to) = ((Ino::ROOT, OsStr::new("f")), (Ino::ROOT, OsStr::new("g")));
+        unsure.store.plan(2, Fault::Late);
+        let (closed, renamed) =
+            tokio::join!(unsure.vfs.flush(fh), unsure.vfs.rename(from, to, RenameMode::Replace));
+        closed.expect_err("another client was first");
+        let lost = renamed.expect_err("the name is another client's");
+        assert_eq!(lost.errno(), rustix::io::Errno::STALE, "{lost}");
+        unsure.vfs.release(fh).await.expect("release");
+        unsure.vfs.lookup(to.0, to.1).await.expect_err("nobody has that name");
+        // The kernel looks again and asks once more.
+        unsure.vfs.lookup(from.0, from.1).await.expect("theirs");
+        unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+        assert_eq!(unsure.object("g").await.as_deref(), Some(&b"theirs"[..]));
+    });
 }
 
 #[tokio::test]
@@ -292,18 +297,20 @@ async fn a_file_whose_name_went_to_another_is_let_go_though_the_upload_of_that_f
     assert_eq!(unsure.object("b").await.as_deref(), Some(&b"Moved"[..]));
 }
 
-#[tokio::test]
-async fn an_open_that_waits_for_a_conflict_gets_the_other_clients_object() {
-    let unsure = Unsure::new(Commit::Close);
-    let (ino, fh) = unsure.write_open("f", b"ours").await;
-    unsure.put("f", "theirs", &Headers::default()).await;
-    // After the refused commit and the look at what is there.
-    unsure.store.plan(2, Fault::Late);
-    let (closed, opened) = tokio::join!(unsure.vfs.release(fh), unsure.vfs.open(ino, WRITE, false));
-    closed.expect_err("another client was first");
-    let lost = opened.expect_err("the name is another client's");
-    assert_eq!(lost.errno(), rustix::io::Errno::STALE, "{lost}");
-    assert_eq!(read_file(&unsure.vfs, "f").await.expect("read"), b"theirs");
+#[test]
+fn an_open_that_waits_for_a_conflict_gets_the_other_clients_object() {
+    simulated::run(1, async {
+        let unsure = Unsure::new(Commit::Close);
+        let (ino, fh) = unsure.write_open("f", b"ours").await;
+        unsure.put("f", "theirs", &Headers::default()).await;
+        // After the refused commit and the look at what is there.
+        unsure.store.plan(2, Fault::Late);
+        let (closed, opened) = tokio::join!(unsure.vfs.release(fh), unsure.vfs.open(ino, WRITE, false));
+        closed.expect_err("another client was first");
+        let lost = opened.expect_err("the name is another client's");
+        assert_eq!(lost.errno(), rustix::io::Errno::STALE, "{lost}");
+        assert_eq!(read_file(&unsure.vfs, "f").await.expect("read"), b"theirs");
+    });
 }
 
 /// A file with a cached listing around it, an object and bytes that this does not have yet.
@@ -317,25 +324,25 @@ async fn written_again(unsure: &Unsure) -> u64 {
 
 const F_TO_G: [(Ino, &str); 2] = [(Ino::ROOT, "f"), (Ino::ROOT, "g")];
 
-#[tokio::test]
-async fn an_old_name_that_is_seen_while_its_object_goes_is_free_then() {
-    let unsure = Unsure::new(Commit::Close);
-    let fh = written_again(&unsure).await;
-    let [from, to] = F_TO_G.map(|(ino, name)| (ino, OsStr::new(name)));
-    // The look at what has the old name, after the upload to the new one.
-    unsure.store.plan(1, Fault::Late);
-    let look = async {
-        while !unsure.store.is_hit() {
-            tokio::task::yield_now().await;
-        }
-        unsure.vfs.lookup(from.0, from.1).await
-    };
-    let (renamed, seen) = tokio::join!(unsure.vfs.rename(from, to, RenameMode::Replace), look);
-    renamed.expect("rename");
-    seen.expect("the bucket has it still");
-    unsure.vfs.lookup(from.0, from.1).await.expect_err("it has gone");
-    assert_eq!(names(&unsure.vfs, "").await, ["g"]);
-    unsure.vfs.release(fh).await.expect("release");
+#[test]
+fn an_old_name_that_is_seen_while_its_object_goes_is_free_then() {
+    simulated::run(1, async {
+        let unsure = Unsure::new(Commit::Close);
+        let fh = written_again(&unsure).await;
+        let [from, to] = F_TO_G.map(|(ino, name)| (ino, OsStr::new(name)));
+        // The look at what has the old name, after the upload to the new one.
+        unsure.store.plan(1, Fault::Late);
+        let look = async {
+            unsure.store.hit().await;
+            unsure.vfs.lookup(from.0, from.1).await
+        };
+        let (renamed, seen) = tokio::join!(unsure.vfs.rename(from, to, RenameMode::Replace), look);
+        renamed.expect("rename");
+        seen.expect("the bucket has it still");
+        unsure.vfs.lookup(from.0, from.1).await.expect_err("it has gone");
+        assert_eq!(names(&unsure.vfs, "").await, ["g"]);
+        unsure.vfs.release(fh).await.expect("release");
+    });
 }
 
 #[tokio::test]
@@ -402,66 +409,73 @@ async fn a_directory_that_another_client_empties_stays_while_a_file_in_it_waits(
 }
 
 /// SEMANTICS: "What is in a directory waits while that is renamed; everything else goes on."
-#[tokio::test]
-async fn the_rename_of_a_directory_holds_up_only_what_is_in_it() {
-    let unsure = Unsure::new(Commit::Close);
-    for key in ["d/f", "e/g"] {
-        unsure.put(key, "body", &Headers::default()).await;
-    }
-    let inside = lookup(&unsure.vfs, "d/f").await.expect("there");
-    let elsewhere = lookup(&unsure.vfs, "e/g").await.expect("there");
-    let ended = Mutex::new(Vec::new());
-    let open = async |name, ino| {
-        let opened = unsure.vfs.open(ino, READ, false).await.expect("open");
-        ended.lock().push(name);
-        unsure.vfs.release(opened.fh).await.expect("release");
-    };
-    let rename = async {
-        let (from, to) = ((Ino::ROOT, OsStr::new("d")), (Ino::ROOT, OsStr::new("moved")));
-        unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
-        ended.lock().push("the rename");
-    };
-    // Behind the looks at what is there: a copy.
-    unsure.store.plan(2, Fault::Late);
-    tokio::join!(rename, open("inside", inside), open("elsewhere", elsewhere));
-    assert!(unsure.store.is_hit());
-    assert_eq!(*ended.lock(), ["elsewhere", "the rename", "inside"]);
+#[test]
+fn the_rename_of_a_directory_holds_up_only_what_is_in_it() {
+    simulated::run(1, async {
+        let unsure = Unsure::new(Commit::Close);
+        for key in ["d/f", "e/g"] {
+            unsure.put(key, "body", &Headers::default()).await;
+        }
+        let inside = lookup(&unsure.vfs, "d/f").await.expect("there");
+        let elsewhere = lookup(&unsure.vfs, "e/g").await.expect("there");
+        let ended = Mutex::new(Vec::new());
+        let open = async |name, ino| {
+            let opened = unsure.vfs.open(ino, READ, false).await.expect("open");
+            ended.lock().push(name);
+            unsure.vfs.release(opened.fh).await.expect("release");
+        };
+        let rename = async {
+            let (from, to) = ((Ino::ROOT, OsStr::new("d")), (Ino::ROOT, OsStr::new("moved")));
+            unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+            ended.lock().push("the rename");
+        };
+        // Behind the looks at what is there: a copy.
+        unsure.store.plan(2, Fault::Late);
+        tokio::join!(rename, open("inside", inside), open("elsewhere", elsewhere));
+        assert!(unsure.store.is_hit());
+        assert_eq!(*ended.lock(), ["elsewhere", "the rename", "inside"]);
+    });
 }
 
-#[tokio::test]
-async fn an_upload_elsewhere_does_not_hold_up_the_rename_of_a_directory() {
-    let unsure = Unsure::new(Commit::Close);
-    unsure.put("d/f", "body", &Headers::default()).await;
-    lookup(&unsure.vfs, "d/f").await.expect("there");
-    let (_, fh) = unsure.write_open("elsewhere", b"body").await;
-    let ended = Mutex::new(Vec::new());
-    let upload = async {
-        unsure.vfs.flush(fh).await.expect("flush");
-        ended.lock().push("the upload");
-    };
-    let rename = async {
-        let (from, to) = ((Ino::ROOT, OsStr::new("d")), (Ino::ROOT, OsStr::new("moved")));
-        unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
-        ended.lock().push("the rename");
-    };
-    unsure.store.plan(0, Fault::Late);
-    tokio::join!(upload, rename);
-    assert!(unsure.store.is_hit());
-    assert_eq!(*ended.lock(), ["the rename", "the upload"]);
+#[test]
+fn an_upload_elsewhere_does_not_hold_up_the_rename_of_a_directory() {
+    simulated::run(1, async {
+        let unsure = Unsure::new(Commit::Close);
+        unsure.put("d/f", "body", &Headers::default()).await;
+        lookup(&unsure.vfs, "d/f").await.expect("there");
+        let (_, fh) = unsure.write_open("elsewhere", b"body").await;
+        let ended = Mutex::new(Vec::new());
+        let upload = async {
+            unsure.vfs.flush(fh).await.expect("flush");
+            ended.lock().push("the upload");
+        };
+        let rename = async {
+            unsure.store.hit().await;
+            let (from, to) = ((Ino::ROOT, OsStr::new("d")), (Ino::ROOT, OsStr::new("moved")));
+            unsure.vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
+            ended.lock().push("the rename");
+        };
+        unsure.store.plan(0, Fault::Late);
+        tokio::join!(upload, rename);
+        assert!(unsure.store.is_hit());
+        assert_eq!(*ended.lock(), ["the rename", "the upload"]);
+    });
 }
 
-#[tokio::test]
-async fn an_answer_from_before_a_commit_does_not_bring_the_old_version_back() {
-    let unsure = Unsure::new(Commit::Close);
-    unsure.put("f", "older", &Headers::default()).await;
-    let commit = async {
-        let (_, fh) = unsure.write_open("f", b"newer").await;
-        unsure.vfs.flush(fh).await.expect("flush");
-        unsure.vfs.release(fh).await.expect("release");
-    };
-    unsure.store.plan(0, Fault::Late);
-    let (found, ()) = tokio::join!(unsure.vfs.lookup(Ino::ROOT, OsStr::new("f")), commit);
-    assert!(unsure.store.is_hit());
-    found.expect("there");
-    assert_eq!(read_file(&unsure.vfs, "f").await.expect("read"), b"newer");
+#[test]
+fn an_answer_from_before_a_commit_does_not_bring_the_old_version_back() {
+    simulated::run(1, async {
+        let unsure = Unsure::new(Commit::Close);
+        unsure.put("f", "older", &Headers::default()).await;
+        let commit = async {
+            let (_, fh) = unsure.write_open("f", b"newer").await;
+            unsure.vfs.flush(fh).await.expect("flush");
+            unsure.vfs.release(fh).await.expect("release");
+        };
+        unsure.store.plan(0, Fault::Late);
+        let (found, ()) = tokio::join!(unsure.vfs.lookup(Ino::ROOT, OsStr::new("f")), commit);
+        assert!(unsure.store.is_hit());
+        found.expect("there");
+        assert_eq!(read_file(&unsure.vfs, "f").await.expect("read"), b"newer");
+    });
 }
