@@ -2,7 +2,7 @@
 //!
 //! Every staged file has a [`Record`] in its label, which the local store keeps locked while its owner lives and
 //! replaces atomically. A rename that takes more than one request has a [`Move`] in the label of an empty staged
-//! file while it is under way. `FORMAT.md` beside this file has the text of both.
+//! file while it is under way, an exchange of two names an [`Exchange`]. `FORMAT.md` beside this file has their text.
 //!
 //! Invariants:
 //! - A record is written before what it speaks of is begun: nobody is told that a file is closed, and no upload
@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tarn_cache::{BucketId, Staged, StagedLabel};
 
 /// Unheard commits that a record remembers.
@@ -41,6 +41,8 @@ pub enum Entry {
     File(Box<Record>),
     /// A rename under way.
     Move(Move),
+    /// An exchange of two names under way.
+    Exchange(Exchange),
 }
 
 /// What has become, and is to become, of a staged file.
@@ -171,12 +173,57 @@ pub struct Move {
     pub to: String,
     /// Tag of the object that is replaced.
     pub replaces: Option<ETag>,
+    /// What is moved.
+    #[serde(default)]
+    pub source: Option<Source>,
+    /// When it was begun, in nanoseconds since 1970.
+    #[serde(default)]
+    pub written: u64,
     /// The process that keeps the mount it was asked of.
     #[serde(default)]
     pub owner: Option<ProcessId>,
 }
 
+/// What tells objects that are moved from those that get their names later: after a loss of power the record of a rename
+/// that was done long ago may be there again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The tag of the one object.
+    Tag(ETag),
+    /// When the youngest object of a directory was modified by the listings of the store, in nanoseconds since 1970.
+    Youngest(i64),
+}
+
+impl Source {
+    /// The objects of a directory.
+    pub fn of<'a>(objects: impl IntoIterator<Item = &'a Version>) -> Self {
+        let times = objects.into_iter().filter_map(|version| nanoseconds(version.last_modified));
+        Self::Youngest(times.max().unwrap_or_default())
+    }
+
+    fn has(&self, version: &Version) -> bool {
+        match self {
+            Self::Tag(etag) => version.etag == *etag,
+            Self::Youngest(youngest) => {
+                nanoseconds(version.last_modified).is_some_and(|time| time <= *youngest)
+            }
+        }
+    }
+}
+
 impl Move {
+    /// A move of whatever has the old name, that replaces nothing.
+    pub fn new(from: &str, to: &str, owner: Option<ProcessId>) -> Self {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        Self { from, to, replaces: None, source: None, written: now(), owner }
+    }
+
+    /// Whether this version of an object under the old name is moved.
+    pub fn has(&self, version: &Version) -> bool {
+        self.source.as_ref().is_none_or(|source| source.has(version))
+    }
+
     /// Whether it moves a directory.
     pub fn is_tree(&self) -> bool {
         self.from.ends_with('/') && self.to.ends_with('/')
@@ -192,6 +239,69 @@ impl Move {
     }
 }
 
+/// An exchange of two names of what is in the bucket: the first is set aside, the second takes its name, then the first
+/// that of the second.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// A key; a prefix with its final `/` for a directory.
+    pub first: String,
+    /// The other one.
+    pub second: String,
+    /// Where the first is meanwhile.
+    pub aside: String,
+    /// Of two objects.
+    pub objects: Option<Swap>,
+    /// The kernel's request.
+    pub request: Option<u64>,
+    /// The process that keeps the mount it was asked of.
+    pub owner: Option<ProcessId>,
+}
+
+/// What tells an object before an exchange from the same one after it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Swap {
+    /// Tag of the first object before.
+    pub first: ETag,
+    /// Tag of the second object before.
+    pub second: ETag,
+    /// When it was begun, in nanoseconds since 1970: the `file-ctime` of every copy.
+    pub at: u64,
+}
+
+impl Swap {
+    /// The ctime of every copy.
+    pub fn time(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_nanos(self.at)
+    }
+
+    /// Whether the object is the first one as it was before.
+    pub fn is_first(&self, found: &ObjectInfo) -> bool {
+        found.version.etag == self.first && !self.made(found)
+    }
+
+    /// Whether the object is the second one as it was before.
+    pub fn is_second(&self, found: &ObjectInfo) -> bool {
+        found.version.etag == self.second && !self.made(found)
+    }
+
+    /// Whether the object is a copy that the exchange has made.
+    pub fn made(&self, found: &ObjectInfo) -> bool {
+        meta::commit_time(&found.headers) == Some(&meta::commit_mark(self.time()))
+    }
+}
+
+impl Exchange {
+    /// The exchange as three renames, one after the other.
+    pub fn steps(&self) -> [Move; 3] {
+        let (first, second) = (self.first.trim_end_matches('/'), self.second.trim_end_matches('/'));
+        let slash = |path: &str| if path.ends_with('/') { "/" } else { "" };
+        let to_first = format!("{first}{}", slash(&self.second));
+        let to_second = format!("{second}{}", slash(&self.first));
+        [(&self.first, &self.aside), (&self.second, &to_first), (&self.aside, &to_second)]
+            .map(|(from, to)| Move::new(from, to, self.owner))
+    }
+}
+
 impl Entry {
     /// The label that carries this entry.
     pub fn label(&self, bucket: &BucketId) -> StagedLabel {
@@ -204,6 +314,7 @@ impl Entry {
         match self {
             Self::File(record) => record.owner,
             Self::Move(of) => of.owner,
+            Self::Exchange(of) => of.owner,
         }
     }
 
@@ -329,7 +440,8 @@ impl StagedFile {
     }
 }
 
-fn now() -> u64 {
+/// The time in nanoseconds since 1970.
+pub fn now() -> u64 {
     nanoseconds(clock::now()).unwrap_or_default().cast_unsigned()
 }
 
@@ -364,11 +476,19 @@ mod tests {
     #[test]
     fn a_move_renames_what_is_below_it_and_nothing_else() {
         let key = |text: &str| Key::parse(text).unwrap();
-        let tree = Move { from: "a/".into(), to: "b/c/".into(), replaces: None, owner: None };
+        let tree = Move::new("a/", "b/c/", None);
         assert_eq!(tree.moved(&key("a/x/y")), Some(key("b/c/x/y")));
         assert_eq!(tree.moved(&key("ab/x")), None);
-        let file = Move { from: "a".into(), to: "b".into(), replaces: None, owner: None };
+        let file = Move::new("a", "b", None);
         assert_eq!(file.moved(&key("a")), Some(key("b")));
         assert_eq!(file.moved(&key("a/x")), None);
+    }
+
+    #[test]
+    fn a_directory_and_a_file_are_exchanged_in_three_renames() {
+        let [first, second, aside] = ["d/a/", "b", "d/a.aside/"].map(str::to_owned);
+        let of = Exchange { first, second, aside, objects: None, request: Some(7), owner: None };
+        let steps = of.steps().map(|step| [step.from, step.to]);
+        assert_eq!(steps, [["d/a/", "d/a.aside/"], ["b", "d/a"], ["d/a.aside/", "b/"]]);
     }
 }

@@ -222,6 +222,16 @@ pub fn commit_time(headers: &Headers) -> Option<&str> {
     headers.user.get("file-ctime").map(String::as_str)
 }
 
+/// What [`commit_time`] says of an object that was written with this time of change.
+pub fn commit_mark(time: SystemTime) -> String {
+    text::nanoseconds(time)
+}
+
+/// Whether the object was made at this time, to the nanosecond.
+pub fn was_made_at(headers: &Headers, time: SystemTime) -> bool {
+    headers.user.get("file-btime").is_some_and(|text| *text == text::nanoseconds(time))
+}
+
 /// The media type that the extension of a name stands for, as the clients of S3 that upload files set it.
 pub fn media_type(key: &Key) -> Option<&'static str> {
     mime_guess::from_path(key.as_str()).first_raw()

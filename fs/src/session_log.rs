@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The layout of the log. A worker that knows another one cannot take over: see `tarn upgrade`.
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Why a log cannot be used.
 #[derive(Debug, thiserror::Error)]

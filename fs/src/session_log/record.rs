@@ -120,6 +120,8 @@ pub enum Record {
     Intent {
         /// The request.
         unique: u64,
+        /// The time that what it makes has for its birth: by that it is known.
+        at: Time,
     },
     /// Another client changed an object that was written here.
     Conflict(ConflictRecord),

@@ -1,8 +1,10 @@
 //! What a log comes to. Pure: records in, state out, and back to the fewest records that give the same state.
 
 use super::record::{ConflictRecord, ContentRecord, How, NodeRecord, PlaceRecord, Record};
+use super::time::Time;
 use crate::quota::Usage;
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::SystemTime;
 
 /// Intents that are kept: far more than requests can be under way at once.
 const INTENTS_MAX: usize = 4096;
@@ -30,7 +32,7 @@ pub struct State {
     pub quota: Option<u64>,
     /// What the bucket held by the books of its quota.
     pub stored: Option<Usage>,
-    intents: VecDeque<u64>,
+    intents: VecDeque<(u64, Time)>,
 }
 
 /// An inode.
@@ -63,9 +65,9 @@ impl State {
         self.passthrough.is_none()
     }
 
-    /// The requests that may have been done already.
-    pub fn intents(&self) -> HashSet<u64> {
-        self.intents.iter().copied().collect()
+    /// The requests that may have been done already, each with the time that it was begun with.
+    pub fn intents(&self) -> HashMap<u64, SystemTime> {
+        self.intents.iter().map(|(unique, at)| (*unique, at.0)).collect()
     }
 
     /// Takes one more record.
@@ -112,11 +114,11 @@ impl State {
             }
             Record::Quota { bytes } => self.quota = Some(bytes),
             Record::Stored { usage } => self.stored = Some(usage),
-            Record::Intent { unique } => {
+            Record::Intent { unique, at } => {
                 if self.intents.len() == INTENTS_MAX {
                     self.intents.pop_front();
                 }
-                self.intents.push_back(unique);
+                self.intents.push_back((unique, at));
             }
             Record::Conflict(conflict) => {
                 if self.conflicts.len() == CONFLICTS_MAX {
@@ -146,7 +148,7 @@ impl State {
         });
         let handles = self.handles.iter().flat_map(|(fh, handle)| handle.records(*fh));
         let backings = self.backings.iter().map(|(ino, id)| Record::Backing { ino: *ino, id: Some(*id) });
-        let intents = self.intents.iter().map(|unique| Record::Intent { unique: *unique });
+        let intents = self.intents.iter().map(|(unique, at)| Record::Intent { unique: *unique, at: *at });
         let conflicts = self.conflicts.iter().cloned().map(Record::Conflict);
         let quota = self.quota.map(|bytes| Record::Quota { bytes });
         let stored = self.stored.map(|usage| Record::Stored { usage });

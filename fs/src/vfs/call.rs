@@ -3,12 +3,16 @@
 
 use super::handle::FileHandle;
 use super::{Opened, Serve, Vfs};
+use crate::clock;
 use crate::inode::Serving;
+use crate::session_log::time::Time;
 use crate::session_log::{How, Record, State};
 use crate::telemetry::traces;
-use std::collections::{HashMap, HashSet};
+use parking_lot::Mutex;
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::SystemTime;
 use tracing::Instrument;
 
 /// A request of the kernel.
@@ -48,14 +52,15 @@ fn current() -> Option<Call> {
 /// What earlier workers had begun.
 #[derive(Debug, Default)]
 pub(super) struct Earlier {
-    intents: HashSet<u64>,
+    /// The requests that may have been done, each with the time that it was begun with.
+    intents: Mutex<HashMap<u64, SystemTime>>,
     opened: HashMap<u64, (u64, How)>,
 }
 
 impl Earlier {
     pub(super) fn of(state: &State) -> Self {
         let opened = state.handles.iter().map(|(fh, handle)| (handle.unique, (*fh, handle.how)));
-        Self { intents: state.intents(), opened: opened.collect() }
+        Self { intents: Mutex::new(state.intents()), opened: opened.collect() }
     }
 }
 
@@ -67,17 +72,45 @@ impl Vfs {
 
     /// Whether an earlier worker had begun to change the bucket for this request: what it asks for may be done.
     pub(super) fn may_be_done(&self) -> bool {
-        let begun =
-            |call: Call| self.earlier.get().is_some_and(|earlier| earlier.intents.contains(&call.unique));
-        current().is_some_and(|call| call.resent && begun(call))
+        self.begun().is_some()
     }
 
-    /// Notes that this request has passed its checks and is about to change the bucket.
-    pub(super) fn intend(&self) {
+    /// When an earlier worker had begun to change the bucket for this request.
+    pub(super) fn begun(&self) -> Option<SystemTime> {
+        current().filter(|call| call.resent).and_then(|call| self.begun_as(call.unique))
+    }
+
+    /// When an earlier worker of this mount had begun to change the bucket for the request with this number.
+    pub(super) fn begun_as(&self, unique: u64) -> Option<SystemTime> {
+        self.earlier.get()?.intents.lock().get(&unique).copied()
+    }
+
+    /// Notes that this request has passed its checks and is about to change the bucket. The answer is the time that
+    /// what it makes is to have: the same one if it comes again.
+    pub(super) fn intend(&self) -> SystemTime {
+        if let Some(at) = self.begun() {
+            return at;
+        }
+        let at = clock::now();
         if let Some(Call { unique, .. }) = current() {
-            self.log.note(|| Record::Intent { unique });
+            self.log.note(|| Record::Intent { unique, at: Time(at) });
             self.log.flush();
         }
+        at
+    }
+
+    /// Notes that what an earlier worker had begun for a request is done: if it comes, it is only answered.
+    pub(super) fn done_for(&self, unique: u64) {
+        let Some(earlier) = self.earlier.get() else { return };
+        let at = clock::now();
+        earlier.intents.lock().insert(unique, at);
+        self.log.note(|| Record::Intent { unique, at: Time(at) });
+        self.log.flush();
+    }
+
+    /// The number of the request that is being worked on.
+    pub(super) fn request(&self) -> Option<u64> {
+        current().map(|call| call.unique)
     }
 
     /// Notes a handle as the answer to this request.

@@ -10,7 +10,7 @@ use crate::inode::{Child, Content, File, FileState, Ino, Inode, Listing, Marker,
 use crate::journal::StagedFile;
 use crate::meta::acl::{self, Maker};
 use crate::meta::{self, Attributes, Kind, Posix};
-use crate::name::{Name, NameError};
+use crate::name::{Key, Name, NameError};
 use crate::session_log::{self, time::Time};
 use crate::store::{Condition, ErrorKind, Headers};
 use bytes::Bytes;
@@ -41,6 +41,8 @@ impl Vfs {
         let held = self.hold(&[Use::Name(parent, &name)]).await;
         match self.resolve(parent, &name).await {
             Ok(_) if flags.exclusive && !self.may_be_done() => return Err(Error::Exists),
+            // Whose it is shows when it is made.
+            Ok(_) if flags.exclusive => {}
             Ok(inode) => {
                 drop(held);
                 let opened = self.open(inode.ino, flags, passthrough).await?;
@@ -133,22 +135,19 @@ impl Vfs {
     ) -> Result<Entry> {
         self.writable()?;
         let name = Name::to_make(name)?;
-        let _held = self.hold(&[Use::Name(parent, &name)]).await;
-        if !self.may_be_done() {
-            self.must_be_free(parent, &name).await?;
+        let place = Place { parent, name };
+        let _held = self.hold(&[Use::from(&place)]).await;
+        let key = self.table.prefix(parent)?.key(&place.name)?;
+        if let Some(earlier) = self.made_earlier(&place, &key).await? {
+            return Ok(earlier);
         }
-        self.must_suit_a_file(parent, &name).await?;
-        let key = self.table.prefix(parent)?.key(&name)?;
-        let made = Posix::new(kind, clock::now());
+        self.must_suit_a_file(parent, &place.name).await?;
+        let made = Posix::new(kind, self.intend());
         let (posix, mut headers) = self.inherit(parent, made, mode, caller)?;
         meta::write(&posix, &mut headers, self.options.defaults.attributes)?;
-        self.intend();
         let version = match self.store.put(&key, body, &headers, Condition::Absent).await {
             Ok(version) => version,
-            Err(error) if error.kind == ErrorKind::Precondition && self.may_be_done() => {
-                self.store.head(&key).await?.version
-            }
-            Err(error) if error.kind == ErrorKind::Precondition => return Err(self.lost_name(parent)),
+            Err(error) if error.kind == ErrorKind::Precondition => return self.lost(&place, &key).await,
             Err(error) => {
                 // It may have arrived.
                 self.forget_listing(parent);
@@ -156,10 +155,9 @@ impl Vfs {
             }
         };
         self.count_change(&key, None, Some(version.size));
-        let place = Place { parent, name: name.clone() };
         let inode = self.insert_file(place.clone(), version.clone(), Description::Known(posix, headers));
         self.learned(parent);
-        self.entry_changed(parent, &name, Some(Child::Object(version)));
+        self.entry_changed(parent, &place.name, Some(Child::Object(version)));
         self.touch_directory(parent);
         Ok(self.entry(&inode, Some(place)))
     }
@@ -191,28 +189,25 @@ impl Vfs {
     pub async fn mkdir(&self, parent: Ino, name: &OsStr, mode: u32, caller: Caller) -> Result<Entry> {
         self.writable()?;
         let name = Name::to_make(name)?;
-        let _held = self.hold(&[Use::Name(parent, &name)]).await;
-        if !self.may_be_done() {
-            self.must_be_free(parent, &name).await?;
+        let place = Place { parent, name };
+        let _held = self.hold(&[Use::from(&place)]).await;
+        let marker = self.table.prefix(parent)?.dir(&place.name)?.marker().ok_or(Error::Exists)?;
+        if let Some(earlier) = self.made_earlier(&place, &marker).await? {
+            return Ok(earlier);
         }
-        let made = Posix::new(Kind::Directory, clock::now());
+        let made = Posix::new(Kind::Directory, self.intend());
         let (posix, headers) = self.inherit(parent, made, mode, caller)?;
         let started = clock::instant();
-        let marker = self.table.prefix(parent)?.dir(&name)?.marker().ok_or(Error::Exists)?;
-        self.intend();
         match self.put_marker(&marker, &posix, headers.clone()).await {
             Ok(()) => {}
             Err(Error::Store(error)) if error.kind == ErrorKind::Precondition => {
-                if !self.may_be_done() {
-                    return Err(self.lost_name(parent));
-                }
+                return self.lost(&place, &marker).await;
             }
             Err(error) => {
                 self.forget_listing(parent);
                 return Err(error);
             }
         }
-        let place = Place { parent, name: name.clone() };
         let inode = self.insert_directory(place.clone(), Marker::Present);
         if let Some(directory) = inode.directory() {
             let mut state = directory.state.lock();
@@ -220,7 +215,7 @@ impl Vfs {
             drop(state);
             *directory.listing.lock() = Some(Arc::new(Listing::new(BTreeMap::new(), started)));
         }
-        self.entry_changed(parent, &name, Some(Child::Directory));
+        self.entry_changed(parent, &place.name, Some(Child::Directory));
         self.touch_directory(parent);
         Ok(self.entry(&inode, Some(place)))
     }
@@ -244,13 +239,30 @@ impl Vfs {
         Error::Exists
     }
 
-    /// The name has no file, and there is room for one.
-    async fn must_be_free(&self, parent: Ino, name: &Name) -> Result<()> {
-        match self.resolve(parent, name).await {
-            Ok(_) => Err(Error::Exists),
-            Err(Error::NotFound) => self.quota.must_have_room(),
-            Err(error) => Err(error),
+    /// What has the name, if this very request made it before its worker was killed: that is known by the time of its
+    /// birth. `None` if the name is free and there is room.
+    async fn made_earlier(&self, place: &Place, key: &Key) -> Result<Option<Entry>> {
+        let inode = match self.resolve(place.parent, &place.name).await {
+            Ok(inode) => inode,
+            Err(Error::NotFound) => return self.quota.must_have_room().map(|()| None),
+            Err(error) => return Err(error),
+        };
+        let at = self.begun().ok_or(Error::Exists)?;
+        match self.head_if_any(key).await? {
+            Some(found) if meta::was_made_at(&found.headers, at) => {
+                Ok(Some(self.entry(&inode, Some(place.clone()))))
+            }
+            Some(_) | None => Err(Error::Exists),
         }
+    }
+
+    /// The store has refused to make what is there: another client's, or what this request itself has made.
+    async fn lost(&self, place: &Place, key: &Key) -> Result<Entry> {
+        let lost = self.lost_name(place.parent);
+        if !self.may_be_done() {
+            return Err(lost);
+        }
+        self.made_earlier(place, key).await?.ok_or(lost)
     }
 
     /// A directory whose entries changed shows a new time; it is not worth a request.

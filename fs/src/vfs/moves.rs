@@ -6,7 +6,7 @@ use super::readdir::is_local;
 use super::recover::Missing;
 use crate::error::{Error, Result};
 use crate::inode::{Content, Inode, Place};
-use crate::journal::{Entry, Move, StagedFile};
+use crate::journal::{Entry, Move, Source, StagedFile};
 use crate::meta::{self, Kind};
 use crate::name::{Key, Name, Prefix};
 use crate::store::{Condition, CopyRequest, ETag, ObjectInfo, Version};
@@ -16,8 +16,15 @@ use tarn_cache::Staged;
 
 /// A rename that is under way, as the journal has it until this is dropped.
 #[must_use]
-pub(super) struct MoveUnderWay {
-    _entry: Option<Staged>,
+pub(super) struct MoveUnderWay(Option<Staged>);
+
+impl MoveUnderWay {
+    /// The next mount is to finish it.
+    pub(super) fn leave(self) {
+        if let Some(entry) = &self.0 {
+            entry.keep(true);
+        }
+    }
 }
 
 /// What stands in the way of a move.
@@ -26,18 +33,30 @@ enum Copied {
     Yes,
     /// It has another one, which stays.
     No,
+    /// What was to be moved is not there any more.
+    Gone,
 }
 
 impl Vfs {
     /// Writes down that a rename begins. On a full disk it goes on without that.
-    pub(super) fn begin_move(&self, from: &str, to: &str, replaces: Option<ETag>) -> MoveUnderWay {
-        let (from, to, owner) = (from.to_owned(), to.to_owned(), Some(self.options.owner));
-        let of = Move { from, to, replaces, owner };
-        let entry = self.cache.stage(&Entry::Move(of).label(&self.bucket));
-        if let Err(error) = &entry {
+    pub(super) fn begin_move(
+        &self,
+        from: &str,
+        to: &str,
+        source: Source,
+        replaces: Option<ETag>,
+    ) -> MoveUnderWay {
+        let of = Move::new(from, to, Some(self.options.owner));
+        self.begin(&Entry::Move(Move { source: Some(source), replaces, ..of }))
+    }
+
+    /// The same for any entry.
+    pub(super) fn begin(&self, entry: &Entry) -> MoveUnderWay {
+        let staged = self.cache.stage(&entry.label(&self.bucket));
+        if let Err(error) = &staged {
             tracing::warn!(%error, "the journal does not learn of a rename");
         }
-        MoveUnderWay { _entry: entry.ok() }
+        MoveUnderWay(staged.ok())
     }
 
     /// The file has been committed under its new name: the object of its old name goes.
@@ -76,9 +95,9 @@ impl Vfs {
     /// deleted. Nothing is replaced but what the rename meant to replace. Says how many objects stay where they were
     /// because something else has their new name.
     pub(super) async fn resume_move(&self, of: &Move) -> Result<usize> {
-        let keys = if of.is_tree() {
-            let prefix = Prefix::parse(&of.from)?;
-            self.subtree(&prefix).await?.into_iter().map(|object| object.key).collect()
+        let keys: Vec<Key> = if of.is_tree() {
+            let objects = self.subtree(&Prefix::parse(&of.from)?).await?;
+            objects.into_iter().filter(|object| of.has(&object.version)).map(|object| object.key).collect()
         } else {
             vec![Key::parse(&of.from)?]
         };
@@ -91,6 +110,7 @@ impl Vfs {
             match copied {
                 Copied::Yes => done.push(key),
                 Copied::No => stay += 1,
+                Copied::Gone => {}
             }
         }
         if of.is_tree() {
@@ -150,7 +170,7 @@ impl Vfs {
     }
 
     /// A key, or a directory's with `/` at its end.
-    fn place_at(&self, path: &str, missing: Missing) -> Result<Option<Place>> {
+    pub(super) fn place_at(&self, path: &str, missing: Missing) -> Result<Option<Place>> {
         let Some(directory) = path.strip_suffix('/') else {
             return self.place_of(&Key::parse(path)?, missing);
         };
@@ -169,7 +189,10 @@ impl Vfs {
 
     async fn copy_again(&self, of: &Move, from: &Key) -> Result<Copied> {
         let to = of.moved(from).ok_or(Error::Internal("a key that is not moved"))?;
-        let Some(source) = self.head_if_any(from).await? else { return Ok(Copied::Yes) };
+        let Some(source) = self.head_if_any(from).await? else { return Ok(Copied::Gone) };
+        if !of.is_tree() && !of.has(&source.version) {
+            return Ok(Copied::Gone);
+        }
         let condition = match self.head_if_any(&to).await? {
             Some(found) if is_copy(&source, &found) => return Ok(Copied::Yes),
             Some(found) if of.replaces.as_ref() == Some(&found.version.etag) => {

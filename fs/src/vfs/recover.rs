@@ -7,7 +7,9 @@ use super::Vfs;
 use super::commit::blocking;
 use crate::error::Result;
 use crate::inode::{Content, File, FileState, Ino, Inode, Marker, Node, Overlay, Place, RemoteFile, Stage};
-use crate::journal::{self, Base, Entry, Found, Move, Record, StagedFile, State, Sum, Verdict, judge};
+use crate::journal::{
+    self, Base, Entry, Exchange, Found, Move, Record, StagedFile, State, Sum, Verdict, judge,
+};
 use crate::meta::{self, Kind};
 use crate::name::{Key, Name};
 use crate::store::Version;
@@ -33,10 +35,12 @@ impl Vfs {
         let mut report = Recovered::default();
         let mut files = Vec::new();
         let mut moves = Vec::new();
+        let mut exchanges = Vec::new();
         for orphan in self.cache.orphans_where(|label| self.is_lost(label))? {
             match read_entry(&orphan) {
                 Orphan::Unknown => leave(&mut report, &orphan, None, "its label cannot be read"),
                 Orphan::Move(of) => moves.push((orphan, of)),
+                Orphan::Exchange(of) => exchanges.push((orphan, of)),
                 Orphan::File(record) => files.push((orphan, *record)),
             }
         }
@@ -47,6 +51,7 @@ impl Vfs {
             return Ok(report);
         }
         self.resume_moves(moves, &mut files, &mut report).await?;
+        self.resume_exchanges(exchanges, &mut files, &mut report).await?;
         // Of two files for one key the younger counts.
         files.sort_by_key(|(_, record)| std::cmp::Reverse(record.written));
         let mut taken = HashSet::new();
@@ -77,7 +82,7 @@ impl Vfs {
     ) -> Result<()> {
         for (orphan, of) in moves {
             tracing::info!(from = of.from, to = of.to, "finishing a rename that was interrupted");
-            match self.resume_with_files(&of, files).await {
+            match self.resume_with_files(&of, orphan.is_of_this_boot(), files).await {
                 Ok(stay) => {
                     if stay > 0 {
                         tracing::warn!(
@@ -98,12 +103,46 @@ impl Vfs {
         Ok(())
     }
 
-    async fn resume_with_files(&self, of: &Move, files: &mut [(OrphanStaged, Record)]) -> Result<usize> {
+    /// To be called when no single rename is left half done.
+    async fn resume_exchanges(
+        &self,
+        exchanges: Vec<(OrphanStaged, Exchange)>,
+        files: &mut [(OrphanStaged, Record)],
+        report: &mut Recovered,
+    ) -> Result<()> {
+        for (orphan, of) in exchanges {
+            tracing::info!(
+                first = of.first,
+                second = of.second,
+                "finishing an exchange that was interrupted"
+            );
+            match self.resume_exchange(&of, files).await {
+                Ok(()) => {
+                    report.renames += 1;
+                    orphan.adopt()?.discard();
+                }
+                Err(error) => {
+                    tracing::error!(aside = of.aside, %error, "an exchange stays half done until the next mount");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A staged file that was written down after the move began has its name since, and not from before.
+    pub(super) async fn resume_with_files(
+        &self,
+        of: &Move,
+        of_this_boot: bool,
+        files: &mut [(OrphanStaged, Record)],
+    ) -> Result<usize> {
         let stay = self.resume_move(of).await?;
         if stay == 0 {
             self.follow_move(of).await?;
         }
-        for (orphan, record) in files.iter_mut() {
+        for (orphan, record) in
+            files.iter_mut().filter(|(_, record)| of_this_boot || record.written < of.written)
+        {
             self.move_record(of, orphan, record).await?;
         }
         Ok(stay)
@@ -232,6 +271,7 @@ enum Orphan {
     /// Nobody can say what it is.
     Unknown,
     Move(Move),
+    Exchange(Exchange),
     File(Box<Record>),
 }
 
@@ -239,6 +279,7 @@ fn read_entry(orphan: &OrphanStaged) -> Orphan {
     match orphan.label().and_then(Entry::read) {
         Some(Entry::File(record)) => Orphan::File(record),
         Some(Entry::Move(of)) => Orphan::Move(of),
+        Some(Entry::Exchange(of)) => Orphan::Exchange(of),
         None => Orphan::Unknown,
     }
 }

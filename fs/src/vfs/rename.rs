@@ -2,6 +2,7 @@
 
 use super::Vfs;
 use super::conflict::must_have_its_name;
+use super::moves::MoveUnderWay;
 use super::namespace::Use;
 use super::open::doubt_outdated;
 use super::remove::may_have_arrived;
@@ -9,7 +10,7 @@ use crate::clock;
 use crate::config::Commit;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, File, Ino, Inode, Node, Place, RemoteFile};
-use crate::journal::Base;
+use crate::journal::{Base, Source};
 use crate::meta::{self, Posix};
 use crate::name::{Key, Name};
 use crate::store::{Condition, CopyRequest, ErrorKind, Headers, Version};
@@ -221,7 +222,7 @@ impl Vfs {
                 let headers_sent = kept.then(|| headers.clone());
                 let renamed =
                     self.rename_object((from, to), &keys, &remote.version, (replaced, mode), headers_sent);
-                let version = renamed.await.inspect_err(|error| doubt_outdated(file, error))?;
+                let (version, under_way) = renamed.await.inspect_err(|error| doubt_outdated(file, error))?;
                 self.moved_copy(inode, &remote, version.clone());
                 {
                     let mut state = file.state.lock();
@@ -229,6 +230,9 @@ impl Vfs {
                 }
                 self.table.rename(inode.ino, to.clone());
                 self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
+                self.note(inode);
+                self.log.flush();
+                drop(under_way);
             }
             Content::Staged(stage) if stage.overlay.is_some() || (tagged && stage.base.is_some()) => {
                 // What is not in the layer is in the object, and so are its tags: that moves with it.
@@ -236,12 +240,14 @@ impl Vfs {
                 let version = current_version(inode).ok_or(Error::Internal("there was a base"))?;
                 // Said again: MinIO leaves `Expires` out of a copy that is to keep all.
                 let headers = Some(file.state.lock().headers.clone());
-                let version =
+                let (version, under_way) =
                     self.rename_object((from, to), &keys, &version, (replaced, mode), headers).await?;
                 self.follow_copy(inode, &version);
                 self.table.rename(inode.ino, to.clone());
                 self.relabel(inode);
                 self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
+                self.log.flush();
+                drop(under_way);
             }
             Content::Staged(_) => {
                 let renamed = self.rename_staged(inode, file, to, keys, replaced).await;
@@ -274,7 +280,7 @@ impl Vfs {
         (posix, headers, kept)
     }
 
-    /// Copies the object to its new key and deletes the old one.
+    /// Copies the object to its new key and deletes the old one. The move is under way until it is noted here.
     async fn rename_object(
         &self,
         (from, to): (&Place, &Place),
@@ -282,10 +288,11 @@ impl Vfs {
         version: &Version,
         (replaced, mode): (Option<Version>, RenameMode),
         headers: Option<Headers>,
-    ) -> Result<Version> {
+    ) -> Result<(Version, MoveUnderWay)> {
         let replaced_size = replaced.as_ref().map(|version| version.size);
         let replaces = replaced.map(|version| version.etag);
-        let _under_way = self.begin_move(old_key.as_str(), new_key.as_str(), replaces);
+        let source = Source::Tag(version.etag.clone());
+        let under_way = self.begin_move(old_key.as_str(), new_key.as_str(), source, replaces);
         let condition = match mode {
             RenameMode::Replace => Condition::Always,
             RenameMode::NoReplace | RenameMode::Exchange => Condition::Absent,
@@ -302,7 +309,7 @@ impl Vfs {
         self.count_change(new_key, replaced_size, Some(copy.size));
         self.delete_file(&from.name, old_key).await?;
         self.count_change(old_key, Some(version.size), None);
-        Ok(copy)
+        Ok((copy, under_way))
     }
 
     /// A staged file is uploaded once, under its last name; the old object goes when the new one is there.

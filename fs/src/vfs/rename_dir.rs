@@ -5,7 +5,7 @@ use super::Vfs;
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, Ino, Inode, Listing, Node, Place};
-use crate::journal::Base;
+use crate::journal::{Base, Source};
 use crate::meta::{self, Posix};
 use crate::name::{Key, Name, Prefix};
 use crate::store::{Condition, CopyRequest, Depth, ListRequest, Listed, Version};
@@ -54,7 +54,8 @@ impl Vfs {
         let targets = listed.iter().map(|object| moved(&object.key, &old, &new));
         let targets = targets.collect::<Result<Vec<Key>>>()?;
         let markers = self.markers_below(inode, inode.ino);
-        let under_way = self.begin_move(old.as_str(), new.as_str(), None);
+        let source = Source::of(listed.iter().map(|object| &object.version));
+        let under_way = self.begin_move(old.as_str(), new.as_str(), source, None);
         let pairs = listed.iter().zip(targets);
         let copies: Vec<_> =
             pairs.map(|(object, to)| self.copy_below(object, to, markers.get(&object.key))).collect();
@@ -73,6 +74,7 @@ impl Vfs {
         self.table.rename(inode.ino, to.clone());
         self.entry_changed(to.parent, &to.name, Some(Child::Directory));
         self.files_below(inode).iter().for_each(|file| self.relabel(file));
+        self.log.flush();
         drop(under_way);
         Ok(())
     }

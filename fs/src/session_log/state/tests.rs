@@ -84,7 +84,7 @@ fn everything() -> Vec<Record> {
         Record::Shown { fh: 8, at: 0, anew: false, names: vec![b"a".to_vec(), b"b".to_vec()] },
         Record::Shown { fh: 8, at: 5, anew: true, names: vec![b"f".to_vec()] },
         Record::Shown { fh: 8, at: 9, anew: false, names: vec![Vec::new()] },
-        Record::Intent { unique: 76 },
+        Record::Intent { unique: 76, at: Time(SystemTime::UNIX_EPOCH) },
         Record::Conflict(conflict("f")),
         Record::Quota { bytes: 1 },
         Record::Quota { bytes: 0 },
@@ -102,7 +102,7 @@ fn the_last_word_counts() {
     assert_eq!(state.handles.keys().copied().collect::<Vec<_>>(), [7, 8]);
     assert_eq!(state.handles[&8].shown, BTreeMap::from([(5, b"f".to_vec()), (9, Vec::new())]));
     assert_eq!(state.backings, BTreeMap::from([(2, 1)]));
-    assert_eq!(state.intents(), HashSet::from([76]));
+    assert_eq!(state.intents(), HashMap::from([(76, SystemTime::UNIX_EPOCH)]));
     assert_eq!(state.conflicts, [conflict("f")]);
     assert_eq!((state.quota, state.stored), (Some(0), Some(Usage { bytes: 7, files: 1 })));
 }
@@ -126,9 +126,10 @@ fn the_short_form_gives_the_same_state() {
 #[test]
 fn old_intents_go_first() {
     let most = INTENTS_MAX as u64;
-    let state = state((0..most + 2).map(|unique| Record::Intent { unique }));
+    let at = Time(SystemTime::UNIX_EPOCH);
+    let state = state((0..most + 2).map(|unique| Record::Intent { unique, at }));
     assert_eq!(state.intents().len(), INTENTS_MAX);
-    assert!(!state.intents().contains(&1) && state.intents().contains(&(most + 1)));
+    assert!(!state.intents().contains_key(&1) && state.intents().contains_key(&(most + 1)));
 }
 
 #[test]

@@ -2,6 +2,9 @@
 
 use super::faulty::{Fault, FaultyStore};
 use super::*;
+use crate::clock;
+use crate::journal::Source;
+use crate::session_log::time::Time;
 use crate::session_log::{Record, State};
 use crate::store::{Depth, ListRequest, Op};
 use crate::vfs::call::{Call, Earlier};
@@ -70,7 +73,7 @@ async fn a_rename_sent_again_is_overtaken_by_the_killed_workers_last_request() {
         let vfs =
             mount_with(Arc::clone(&store) as Arc<dyn ObjectStore>, &home.path().join("cache"), None, |_| {});
         let mut state = State::default();
-        state.apply(Record::Intent { unique: 7 });
+        state.apply(Record::Intent { unique: 7, at: Time(clock::now()) });
         vfs.earlier.set(Earlier::of(&state)).expect("once");
         for name in ["file", "tree"] {
             lookup(&vfs, name).await.expect("the kernel knows it");
@@ -216,4 +219,28 @@ async fn a_directory_is_not_moved_over_one_that_another_client_has_just_made() {
     assert!(matches!(refused, Err(Error::NotEmpty)), "{refused:?}");
     assert_eq!(world.object("to/f").await.as_deref(), Some(&b"theirs"[..]));
     assert_eq!(world.object("from/f").await.as_deref(), Some(&b"ours"[..]));
+}
+
+/// After a loss of power the record of a rename that was done long ago may be in the journal again.
+#[tokio::test]
+async fn the_record_of_a_rename_that_was_done_before_moves_nothing_younger() {
+    let home = tempfile::tempdir().expect("a folder");
+    let bucket = Arc::new(MemoryStore::new());
+    let put = async |key, body: &'static str| {
+        bucket.put(&parse(key), body.into(), &Headers::default(), Condition::Always).await.expect("put")
+    };
+    let mounted = || {
+        let store = Arc::clone(&bucket) as Arc<dyn ObjectStore>;
+        mount_with(store, &home.path().join("cache"), None, |_| {})
+    };
+    let vfs = mounted();
+    let (file, below) = (put("temporary", "first").await, put("old/a", "first").await);
+    vfs.begin_move("temporary", "saved", Source::Tag(file.etag), None).leave();
+    vfs.begin_move("old/", "new/", Source::of([&below]), None).leave();
+    drop(vfs);
+    put("temporary", "second").await;
+    put("old/b", "second").await;
+    let next = mounted();
+    assert_eq!(next.recover().await.expect("recovery").renames, 2);
+    assert_eq!(keys(&bucket).await, ["new/a", "old/b", "temporary"]);
 }

@@ -1,7 +1,11 @@
-//! A worker dies in the middle of a rename; the next one has its session log, and the kernel sends the rename again.
+//! A worker dies in the middle of a change of names; the next one has its session log, and the kernel sends the request
+//! again.
 
 use super::faulty::{Fault, FaultyStore};
 use super::*;
+use crate::clock;
+use crate::meta::Kind;
+use crate::session_log::time::Time;
 use crate::session_log::{Record, State};
 
 const RENAME: Call = Call { op: "rename", unique: 7, resent: false, thread: 0 };
@@ -120,7 +124,7 @@ async fn the_old_name_of_a_file_goes_though_only_the_journal_knows_its_object() 
         vfs.write(fh, 0, b"body").expect("write");
         vfs.log.flush();
         let mut state = workers.open_log().1;
-        state.apply(Record::Intent { unique: RENAME.unique });
+        state.apply(Record::Intent { unique: RENAME.unique, at: Time(clock::now()) });
         vfs.fsync(fh).await.expect("fsync");
         if !workers.dies_while_renaming(&vfs, number).await {
             assert!(number > 2, "{number} requests were met");
@@ -132,5 +136,95 @@ async fn the_old_name_of_a_file_goes_though_only_the_journal_knows_its_object() 
         assert_eq!(names(&next, "").await, ["new"], "request {number}");
         assert_eq!(workers.object("new").await.as_deref(), Some(&b"body"[..]), "request {number}");
         assert_eq!(workers.object("old").await, None, "request {number}");
+    }
+}
+
+/// What a worker that died while it exchanged two names leaves to the next: the kernel's inodes, and what they hold.
+async fn dies_while_exchanging(number: usize, keys: [&str; 2]) -> bool {
+    let exchange = async |vfs: &Vfs, resent| {
+        let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
+        Call { resent, ..RENAME }.during(vfs.rename(from, to, RenameMode::Exchange)).await
+    };
+    let workers = Workers::new();
+    for key in keys {
+        let (body, headers) = (key.to_owned().into(), Headers::default());
+        workers.store.inner.put(&parse(key), body, &headers, Condition::Always).await.expect("put");
+    }
+    let vfs = workers.first();
+    let known = [lookup(&vfs, keys[0]).await.expect("there"), lookup(&vfs, keys[1]).await.expect("there")];
+    vfs.log.flush();
+    workers.store.plan(number, Fault::DieAfter);
+    let said = exchange(&vfs, false).await;
+    if !workers.store.is_hit() {
+        said.expect("nothing happened");
+        return false;
+    }
+    let next = workers.next(&workers.open_log().1).await;
+    exchange(&next, true).await.unwrap_or_else(|error| panic!("{keys:?}, request {number}: {error}"));
+    assert_eq!(names(&next, "").await, ["new", "old"], "{keys:?}, request {number}");
+    for (key, ino) in keys.iter().zip(known) {
+        let other =
+            if key.starts_with("old") { key.replace("old", "new") } else { key.replace("new", "old") };
+        let body = workers.object(&other).await;
+        assert_eq!(body.as_deref(), Some(key.as_bytes()), "{keys:?}, request {number}: {other}");
+        assert_eq!(lookup(&next, &other).await.expect("there"), ino, "{keys:?}, request {number}: {other}");
+        assert_eq!(read_file(&next, &other).await.expect("read"), key.as_bytes());
+    }
+    true
+}
+
+/// SEMANTICS: "It may be killed at any moment (Linux 6.9 or later): no system call fails; open files, locks and
+/// positions in directories stay."
+#[tokio::test]
+async fn an_exchange_sent_again_is_done_once() {
+    for keys in [["old", "new"], ["old/f", "new/g"], ["old", "new/g"], ["old/f", "new"]] {
+        let mut number = 0;
+        while dies_while_exchanging(number, keys).await {
+            number += 1;
+        }
+        assert!(number >= 6, "{keys:?}: {number} requests were met");
+    }
+}
+
+/// What the kernel asks to be made, by name.
+async fn make(vfs: &Vfs, what: &str, resent: bool) -> Result<Ino> {
+    let (name, call) = (OsStr::new(what), Call { resent, ..RENAME });
+    let entry = match what {
+        "directory" => call.during(vfs.mkdir(Ino::ROOT, name, 0o755, CALLER)).await?,
+        "link" => call.during(vfs.symlink(Ino::ROOT, name, OsStr::new("target"), CALLER)).await?,
+        "file" => call.during(vfs.create(Ino::ROOT, name, 0o644, CALLER, EXCLUSIVE, false)).await?.0,
+        _ => call.during(vfs.mknod(Ino::ROOT, name, Kind::File, 0o644, CALLER)).await?,
+    };
+    Ok(entry.attr.ino)
+}
+
+/// SEMANTICS: "It may be killed at any moment (Linux 6.9 or later): no system call fails; open files, locks and
+/// positions in directories stay."
+#[tokio::test]
+async fn what_is_made_again_is_known_and_what_another_client_made_is_not_taken_for_it() {
+    for what in ["directory", "link", "file", "node"] {
+        for (number, arrives) in (0..).flat_map(|number| [(number, true), (number, false)]) {
+            let workers = Workers::new();
+            let vfs = workers.first();
+            workers.store.plan(number, if arrives { Fault::DieAfter } else { Fault::DieBefore });
+            drop(make(&vfs, what, false).await);
+            if !workers.store.is_hit() {
+                assert!(number >= 1, "{what}: {number} requests were met");
+                break;
+            }
+            let key = if what == "directory" { "directory/" } else { what };
+            let ours = workers.object(key).await.is_some();
+            let next = workers.next(&workers.open_log().1).await;
+            if !ours {
+                let (body, headers) = (Bytes::new(), Headers::default());
+                workers.store.inner.put(&parse(key), body, &headers, Condition::Always).await.expect("put");
+            }
+            let made = make(&next, what, true).await;
+            if ours {
+                made.unwrap_or_else(|error| panic!("{what}, request {number}: {error}"));
+            } else {
+                assert!(matches!(made, Err(Error::Exists)), "{what}, request {number}: {made:?}");
+            }
+        }
     }
 }
