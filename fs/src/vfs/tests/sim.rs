@@ -3,15 +3,16 @@
 //! killed, all by chance; a [`reference`] judges each step, in one function that says what is right. A seed gives its
 //! history again, to the last request.
 //!
-//! `TARN_SEEDS=7` runs one seed and shows its history, `TARN_SEEDS=0..10000` runs many. By default it is 2,000,
-//! `TARN_FULL=1` runs 10,000.
+//! `TARN_SEEDS=7` runs one seed and shows its history, `TARN_SEEDS=0..10000` runs many. By default it is 10,000,
+//! `TARN_FULL=1` runs 100,000.
 //!
 //! Time, chance and the store are simulated; the local disk is a real one, of which only the times are. What the kernel
 //! does by itself is not here: passthrough and its caches. What it takes care of is: no two operations change a name at
 //! once, nobody writes during a truncation, and what is stale is looked up once more.
 //!
 //! Not judged, for no reference can tell what is right: bytes that nobody was told are kept, when their node dies; when
-//! the old name of a file goes that waits for its upload; two mounts that stamp the same nanosecond.
+//! the old name of a file goes that waits for its upload; two mounts that stamp the same nanosecond; what becomes of
+//! changes to a large object once another client has removed it, so that nobody has the rest of the bytes.
 
 mod bucket;
 mod client;
@@ -125,7 +126,7 @@ fn tell(seed: u64, lived: &Lived) -> Option<String> {
 /// `TARN_SEEDS`: a number, or two with `..` between them.
 fn seeds() -> Range<u64> {
     let full = std::env::var_os("TARN_FULL").is_some_and(|value| value == "1");
-    let all = if full { "0..10000" } else { "0..2000" };
+    let all = if full { "0..100000" } else { "0..10000" };
     let text = std::env::var("TARN_SEEDS").unwrap_or_else(|_| all.to_owned());
     let number =
         |text: &str| text.parse::<u64>().expect("TARN_SEEDS is a number, or two with .. between them");

@@ -158,6 +158,8 @@ pub(super) struct Reference {
     /// The rounds of all images when an upload began.
     pub(super) uploads: BTreeMap<String, Vec<usize>>,
     pub(super) trace: Vec<String>,
+    /// What comes from now on nobody can tell to be right or wrong.
+    undecided: bool,
     /// What was wrong first.
     pub(super) wrong: Option<String>,
 }
@@ -380,6 +382,11 @@ impl Reference {
         let last = self.history.get(key).and_then(|states| states.last());
         let Some(bytes) = last.and_then(|state| state.content.as_ref()) else { return true };
         self.images.iter().any(|image| image.node == node && image.is_mix(bytes, 0))
+    }
+
+    pub(super) fn is_removed_by_others(&self, node: usize, key: &str) -> bool {
+        let states = self.history.get(key).map_or(&[][..], Vec::as_slice);
+        states.iter().any(|state| state.by != Who::Node(node) && state.content.is_none())
     }
 
     fn is_changed_by_others(&self, node: usize, key: &str, since: Duration) -> bool {

@@ -18,7 +18,9 @@ impl Reference {
     }
 
     fn note(&mut self, verdict: Result<(), String>) {
-        if let Err(wrong) = verdict {
+        if let Err(wrong) = verdict
+            && !self.undecided
+        {
             self.trace(|| format!("WRONG: {wrong}"));
             self.wrong.get_or_insert(wrong);
         }
@@ -331,6 +333,10 @@ impl Reference {
             let verdict = self.judge(&Event::Told(&Told::Kept { image, round, durable: true }));
             self.note(verdict);
         }
+    }
+
+    pub(crate) fn judges_no_more(&mut self) {
+        self.undecided = true;
     }
 
     pub(crate) fn complain(&mut self, wrong: String) {
