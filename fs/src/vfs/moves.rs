@@ -2,6 +2,7 @@
 //! moved while that lasts: a process that is killed in between leaves a rename that the next mount finishes.
 
 use super::Vfs;
+use super::namespace::{Held, Use};
 use super::readdir::is_local;
 use super::recover::Missing;
 use crate::error::{Error, Result};
@@ -142,6 +143,19 @@ impl Vfs {
         Ok(())
     }
 
+    /// A mount that is taken over goes on while a directory is moved, except for what is in that.
+    pub(super) fn hold_move(&self, of: &Move) -> Result<Option<Held>> {
+        if self.earlier.get().is_none() || !of.is_tree() {
+            return Ok(None);
+        }
+        let places = (self.place_at(&of.from, Missing::End)?, self.place_at(&of.to, Missing::End)?);
+        let (Some(from), Some(to)) = places else { return Ok(None) };
+        let Some(root) = self.table.child(from.parent, &from.name) else { return Ok(None) };
+        let replaced = self.table.child(to.parent, &to.name);
+        let roots: Vec<_> = [root].iter().chain(&replaced).map(|inode| inode.ino).collect();
+        Ok(self.try_hold(&[Use::from(&from), Use::from(&to)], &roots))
+    }
+
     /// A file rests on the copy of its object from now on, if it is a copy of that and not of another client's.
     async fn follow_resumed(&self, of: &Move, inode: &Inode) -> Result<()> {
         let (Some(file), Ok(old)) = (inode.file(), self.table.key(inode.ino)) else { return Ok(()) };
@@ -199,6 +213,8 @@ impl Vfs {
                 Condition::Matches(found.version.etag)
             }
             Some(_) => return Ok(Copied::No),
+            // As the rename itself does it: in one request, of which a kill leaves nothing half done.
+            None if of.is_tree() => Condition::Always,
             None => Condition::Absent,
         };
         let request = CopyRequest {

@@ -8,6 +8,7 @@ use crate::inode::{Ino, Place};
 use crate::name::Name;
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::Notify;
 
 /// What an operation is about.
@@ -64,12 +65,12 @@ struct Move {
 /// Holds what an operation or a move is about, until it is dropped.
 #[derive(Debug)]
 #[must_use]
-pub(super) struct Held<'a> {
-    namespace: &'a Namespace,
+pub(super) struct Held {
+    namespace: Arc<Namespace>,
     number: u64,
 }
 
-impl Drop for Held<'_> {
+impl Drop for Held {
     fn drop(&mut self) {
         let mut state = self.namespace.state.lock();
         state.operations.remove(&self.number);
@@ -84,13 +85,13 @@ impl Drop for Held<'_> {
 impl Vfs {
     /// Waits while any of these is being moved; from then on none is, until the answer is dropped. To be asked once for
     /// all that an operation needs.
-    pub(super) async fn hold(&self, uses: &[Use<'_>]) -> Held<'_> {
+    pub(super) async fn hold(&self, uses: &[Use<'_>]) -> Held {
         self.hold_with(uses, &[]).await
     }
 
     /// The same for a move of these inodes, each with everything below: no operation is under way there then, and
     /// all others wait.
-    pub(super) async fn hold_trees(&self, uses: &[Use<'_>], roots: &[Ino]) -> Held<'_> {
+    pub(super) async fn hold_trees(&self, uses: &[Use<'_>], roots: &[Ino]) -> Held {
         let held = self.hold_with(uses, roots).await;
         loop {
             let ended = self.namespace.ended.notified();
@@ -108,7 +109,7 @@ impl Vfs {
         }
     }
 
-    async fn hold_with(&self, uses: &[Use<'_>], roots: &[Ino]) -> Held<'_> {
+    async fn hold_with(&self, uses: &[Use<'_>], roots: &[Ino]) -> Held {
         loop {
             let ended = self.namespace.ended.notified();
             if let Some(held) = self.try_hold(uses, roots) {
@@ -118,7 +119,8 @@ impl Vfs {
         }
     }
 
-    fn try_hold(&self, uses: &[Use<'_>], roots: &[Ino]) -> Option<Held<'_>> {
+    /// The same at once, or not at all.
+    pub(super) fn try_hold(&self, uses: &[Use<'_>], roots: &[Ino]) -> Option<Held> {
         let mut state = self.namespace.state.lock();
         let mut inodes = Vec::with_capacity(uses.len() * 2);
         for used in uses {
@@ -147,7 +149,7 @@ impl Vfs {
             let names = uses.iter().filter_map(Use::place).collect();
             state.moves.insert(number, Move { roots: roots.to_vec(), names });
         }
-        Some(Held { namespace: &self.namespace, number })
+        Some(Held { namespace: Arc::clone(&self.namespace), number })
     }
 
     /// Whether one of the inodes is one of the roots or below it.

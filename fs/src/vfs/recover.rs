@@ -50,7 +50,9 @@ impl Vfs {
             }
             return Ok(report);
         }
-        self.resume_moves(moves, &mut files, &mut report).await?;
+        // An exchange goes on from where its moves have ended.
+        let behind = exchanges.is_empty();
+        self.resume_moves(moves, behind, &mut files, &mut report).await?;
         self.resume_exchanges(exchanges, &mut files, &mut report).await?;
         // Of two files for one key the younger counts.
         files.sort_by_key(|(_, record)| std::cmp::Reverse(record.written));
@@ -75,32 +77,50 @@ impl Vfs {
     }
 
     async fn resume_moves(
-        &self,
+        self: &Arc<Self>,
         moves: Vec<(OrphanStaged, Move)>,
+        behind: bool,
         files: &mut [(OrphanStaged, Record)],
         report: &mut Recovered,
     ) -> Result<()> {
         for (orphan, of) in moves {
             tracing::info!(from = of.from, to = of.to, "finishing a rename that was interrupted");
-            match self.resume_with_files(&of, orphan.is_of_this_boot(), files).await {
-                Ok(stay) => {
-                    if stay > 0 {
-                        tracing::warn!(
-                            from = of.from,
-                            to = of.to,
-                            stay,
-                            "objects stay: their new names are taken"
-                        );
+            if behind && let Some(held) = self.hold_move(&of)? {
+                let vfs = Arc::clone(self);
+                self.runtime.spawn(async move {
+                    let _held = held;
+                    if let Err(error) = vfs.finish_move(orphan, &of, &mut []).await {
+                        tracing::warn!(%error, "a finished rename stays in the journal");
                     }
-                    report.renames += 1;
-                    orphan.adopt()?.discard();
-                }
-                Err(error) => {
-                    tracing::error!(from = of.from, to = of.to, %error, "a rename stays half done until the next mount");
-                }
+                });
+            } else if self.finish_move(orphan, &of, files).await? {
+                report.renames += 1;
             }
         }
         Ok(())
+    }
+
+    /// Says whether it is finished.
+    async fn finish_move(
+        &self,
+        orphan: OrphanStaged,
+        of: &Move,
+        files: &mut [(OrphanStaged, Record)],
+    ) -> Result<bool> {
+        let (from, to) = (&of.from, &of.to);
+        match self.resume_with_files(of, orphan.is_of_this_boot(), files).await {
+            Ok(stay) => {
+                if stay > 0 {
+                    tracing::warn!(from, to, stay, "objects stay: their new names are taken");
+                }
+                orphan.adopt()?.discard();
+                Ok(true)
+            }
+            Err(error) => {
+                tracing::error!(from, to, %error, "a rename stays half done until the next mount");
+                Ok(false)
+            }
+        }
     }
 
     /// To be called when no single rename is left half done.

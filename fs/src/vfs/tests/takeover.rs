@@ -228,3 +228,30 @@ async fn what_is_made_again_is_known_and_what_another_client_made_is_not_taken_f
         }
     }
 }
+
+/// However much there is to move: what is elsewhere does not wait for it.
+#[tokio::test]
+async fn a_mount_is_taken_over_before_a_directorys_rename_has_ended() {
+    let workers = Workers::new();
+    let vfs = workers.first();
+    let old = vfs.mkdir(Ino::ROOT, OsStr::new("old"), 0o755, CALLER).await.expect("mkdir").attr.ino;
+    for name in ["a", "b"] {
+        let made = vfs.create(old, OsStr::new(name), 0o644, CALLER, EXCLUSIVE, false).await;
+        let fh = made.expect("create").1.fh;
+        vfs.write(fh, 0, b"body").expect("write");
+        vfs.fsync(fh).await.expect("fsync");
+        vfs.release(fh).await.expect("release");
+    }
+    vfs.log.flush();
+    // After the looks at what is there: a copy.
+    assert!(workers.dies_while_renaming(&vfs, 2).await);
+    let next = workers.next(&workers.open_log().1).await;
+    assert!(workers.object("old/a").await.is_some() && workers.object("old/b").await.is_some());
+    Workers::rename_again(&next).await;
+    assert_eq!(names(&next, "new").await, ["a", "b"]);
+    for (key, body) in
+        [("old/a", None), ("old/b", None), ("new/a", Some(&b"body"[..])), ("new/b", Some(b"body"))]
+    {
+        assert_eq!(workers.object(key).await.as_deref(), body, "{key}");
+    }
+}
