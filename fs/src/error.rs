@@ -85,6 +85,36 @@ pub enum Error {
 }
 
 impl Error {
+    /// Whether what was asked for may have been done all the same, wholly or in part.
+    pub fn is_unclear(&self) -> bool {
+        match self {
+            Self::Store(_)
+            | Self::Fetch(_)
+            | Self::Cache(_)
+            | Self::Disk(_)
+            | Self::Deadline
+            | Self::Interrupted
+            | Self::Internal(_) => true,
+            Self::NotFound
+            | Self::Exists
+            | Self::NotDirectory
+            | Self::IsDirectory
+            | Self::NotEmpty
+            | Self::ReadOnly
+            | Self::Invalid(_)
+            | Self::Unsupported(_)
+            | Self::NotPermitted(_)
+            | Self::Stale(_)
+            | Self::BadHandle
+            | Self::TooLarge
+            | Self::NoSuchOffset
+            | Self::NoAttribute
+            | Self::NoRoom
+            | Self::Quota(_)
+            | Self::Name(_) => false,
+        }
+    }
+
     /// Whether it says that there is no such name or object.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound) || self.store_kind() == Some(store::ErrorKind::NotFound)

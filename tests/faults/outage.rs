@@ -21,11 +21,35 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
     a_mount_that_ends_during_an_outage_names_what_the_next_one_uploads,
     a_close_that_waits_for_the_bucket_fails_during_an_outage_and_loses_nothing,
     an_outage_makes_nothing_look_removed_or_empty,
+    what_a_failed_rename_has_moved_is_found_and_removed,
     what_asks_for_safety_unseen_reaches_the_disk_only,
     syncfs_and_sync_file_range_say_nothing_about_the_bucket,
 );
 
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The upload under the new name fails, and with it the rename; the kernel has heard that the new name is free.
+fn what_a_failed_rename_has_moved_is_found_and_removed(subject: &Subject<'_>) {
+    through(subject, ("close", "1h"), |proxy, plan| {
+        let mount = plan.mount().unwrap();
+        know_that_nothing_is_there(subject);
+        let mut file = File::create(subject.path("old")).unwrap();
+        file.write_all(b"once").unwrap();
+        file.sync_all().unwrap();
+        file.write_all(b" again").unwrap();
+        fs::metadata(subject.path("new")).unwrap_err();
+        proxy.cut(true);
+        fs::rename(subject.path("old"), subject.path("new")).unwrap_err();
+        proxy.cut(false);
+        assert_eq!(fs::read(subject.path("new")).unwrap(), b"once again");
+        file.sync_all().unwrap();
+        fs::metadata(subject.path("old")).unwrap_err();
+        fs::remove_file(subject.path("new")).unwrap();
+        drop(file);
+        mount.unmount().unwrap();
+        assert!(subject.bucket().keys().unwrap().is_empty(), "it was removed");
+    });
+}
 
 /// Mounts through a relay, with requests that give up soon.
 fn through<T>(

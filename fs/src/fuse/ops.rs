@@ -33,6 +33,9 @@ pub(super) const REQUEST_MAX: u32 = 1 << 20;
 /// Requests the kernel keeps under way for read-ahead.
 const BACKGROUND: u16 = 64;
 
+/// Requests that change names.
+const NAMING: [&str; 7] = ["create", "mkdir", "mknod", "rename", "rmdir", "symlink", "unlink"];
+
 impl Adapter {
     fn run<T: Outcome>(
         &self,
@@ -55,8 +58,15 @@ impl Adapter {
     ) {
         let (vfs, fs) = (Arc::clone(&self.vfs), self.clone());
         let terms = Terms { patience, deadline: self.deadline, thread: call.thread };
-        let reply = move |result| {
+        let device = NAMING.contains(&call.op).then(|| self.device.clone());
+        let reply = move |result: Result<T>| {
             seal(&vfs, call);
+            if let (Some(device), Err(error)) = (device, &result)
+                && error.is_unclear()
+            {
+                // The kernel takes an error for nothing done.
+                device.names_changed();
+            }
             reply(result);
         };
         let unheard = move |outcome: T| outcome.unheard(&fs);

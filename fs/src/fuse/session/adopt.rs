@@ -46,6 +46,16 @@ impl DeviceSlot {
             Err(errno) => tracing::warn!(ino, %errno, "the kernel shows old attributes for their lifetime"),
         }
     }
+
+    /// Lets the kernel look every name up anew: one of them may not be what it takes it for. Older kernels believe what
+    /// they know for its lifetime.
+    pub(in crate::fuse) fn names_changed(&self) {
+        let Some(device) = self.0.get() else { return };
+        match rustix::io::write(device, &notice::names_changed()) {
+            Ok(_) | Err(Errno::INVAL | Errno::NODEV | Errno::CONNABORTED) => {}
+            Err(errno) => tracing::warn!(%errno, "the kernel shows old names for their lifetime"),
+        }
+    }
 }
 
 /// Whether this kernel sends requests again. Asks it to, so nobody may be serving.

@@ -4,6 +4,7 @@
 const HEADER: usize = 16;
 const INVAL_INODE: u32 = 2;
 const RESEND: u32 = 7;
+const INC_EPOCH: u32 = 8;
 
 /// Asks for what was read and not answered once more (since Linux 6.9).
 pub(super) fn resend() -> Vec<u8> {
@@ -13,6 +14,12 @@ pub(super) fn resend() -> Vec<u8> {
 /// Lets the kernel forget the attributes of an inode, not its pages: the range begins before the file.
 pub(super) fn attributes_moved(ino: u64) -> Vec<u8> {
     notice(INVAL_INODE, &[ino, u64::MAX, 0])
+}
+
+/// Lets the kernel look up every name anew when it is used next, also names that it knows to be free (since Linux 6.16).
+/// It waits for no lock, unlike a notice about one name.
+pub(super) fn names_changed() -> Vec<u8> {
+    notice(INC_EPOCH, &[])
 }
 
 fn notice(code: u32, body: &[u64]) -> Vec<u8> {
