@@ -136,13 +136,22 @@ def do_create(r):
     client.create_bucket(Bucket=r["bucket"])
 
 
+def uploads(bucket, **prefix):
+    return client.list_multipart_uploads(Bucket=bucket, **prefix).get("Uploads", [])
+
+
 def do_uploads(r):
-    """Keys of the multipart uploads that nobody has completed or aborted."""
-    return [u["Key"] for u in client.list_multipart_uploads(Bucket=r["bucket"]).get("Uploads", [])]
+    """Keys of the multipart uploads that nobody has completed or aborted.
+
+    A key is asked for by itself: MinIO answers for a whole bucket from memory, and an upload whose last request was cut
+    off by the death of its client stays in there when nothing of it is left (mpCache in cmd/erasure-server-pool.go).
+    """
+    keys = {u["Key"] for u in uploads(r["bucket"])}
+    return sorted(u["Key"] for key in keys for u in uploads(r["bucket"], Prefix=key) if u["Key"] == key)
 
 
 def abort_uploads(bucket):
-    for upload in client.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
+    for upload in uploads(bucket):
         client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
 

@@ -181,6 +181,25 @@ pub struct CopyRequest {
     pub condition: Condition,
     /// New headers; `None` takes the source's.
     pub headers: Option<Headers>,
+    /// Who is told of the multipart upload that the copy is made by, if it is; after an error it is theirs to drop.
+    pub log: Option<Arc<dyn UploadLog>>,
+}
+
+impl CopyRequest {
+    /// What `CopyObject` copies at most, in bytes.
+    const AT_ONCE_MAX: u64 = 5 << 30;
+
+    /// Whether the copy takes a multipart upload: `CopyObject` keeps no condition on its destination on some servers,
+    /// MinIO among them. An empty object has no range to copy.
+    pub fn takes_parts(&self) -> bool {
+        self.size > Self::AT_ONCE_MAX || (self.size > 0 && self.condition != Condition::Always)
+    }
+}
+
+/// Learns of an upload before its first part.
+pub trait UploadLog: Send + Sync + fmt::Debug {
+    /// The server has begun this one.
+    fn begun(&self, upload: &Upload);
 }
 
 /// One page of a listing.

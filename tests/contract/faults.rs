@@ -93,6 +93,7 @@ impl Setup {
             to: Key::parse("copy").expect("short"),
             condition: Condition::Always,
             headers: None,
+            log: None,
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use crate::killer::while_killing;
 use crate::results;
-use std::fs;
-use std::path::PathBuf;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 use tarn_tests::subject::Subject;
 use tarn_tests::suite::{Behaviour, On};
-use tarn_tests::{behaviours, paths, run};
+use tarn_tests::{behaviours, data, paths, run};
 
 pub(crate) const ALL: &[Behaviour] = behaviours!(
     On::Tarn,
@@ -17,6 +20,7 @@ pub(crate) const ALL: &[Behaviour] = behaviours!(
     tar_unpacks_and_compares,
     sqlite_is_sound,
     git_is_sound,
+    names_change_hands,
     all_at_once_in_both_commit_modes,
 );
 
@@ -90,7 +94,7 @@ fn all_at_once_in_both_commit_modes(subject: &Subject<'_>) {
     for commit in ["close", "async"] {
         subject.take_mount().unmount().unwrap();
         subject.give_mount(subject.plan().clone().with(&["--commit", commit]).mount().unwrap());
-        under_kills(subject, commit, &[FIO, FSX, TAR, SQLITE, GIT], time);
+        under_kills(subject, commit, &[FIO, FSX, TAR, SQLITE, GIT, NAMES], time);
         subject.remount().unwrap();
         subject.sweep().unwrap();
     }
@@ -195,3 +199,48 @@ const GIT: Load = Load {
         assert_eq!(place.shell(&script).trim(), format!("{}\n{}", round + 36, round + 1));
     },
 };
+
+fn names_change_hands(subject: &Subject<'_>) {
+    alone(subject, NAMES);
+}
+
+/// Exchanges two files, two directories, and a file with a directory, and renames where nothing may be replaced.
+const NAMES: Load = Load {
+    name: "names",
+    prepare: |_| (),
+    round: |place, round| {
+        let dir = place.inside.join(format!("r{round}"));
+        fs::create_dir(&dir).unwrap();
+        let (small, large) = (data::bytes(round.into(), 3_000), data::bytes(round.into(), 300_000));
+        fs::write(dir.join("a"), &small).unwrap();
+        fs::write(dir.join("b"), &large).unwrap();
+        for (tree, files) in [("x", 2), ("y", 5)] {
+            fs::create_dir(dir.join(tree)).unwrap();
+            (0..files).for_each(|file| fs::write(dir.join(format!("{tree}/{file}")), tree).unwrap());
+        }
+        let mut held = File::open(dir.join("a")).unwrap();
+        let rename = |from: &str, to: &str, how| renameat_with(CWD, dir.join(from), CWD, dir.join(to), how);
+        rename("a", "b", RenameFlags::EXCHANGE).unwrap();
+        assert!(fs::read(dir.join("a")).unwrap() == large && fs::read(dir.join("b")).unwrap() == small);
+        rename("x", "y", RenameFlags::EXCHANGE).unwrap();
+        let (two, five) = (["0", "1"], ["0", "1", "2", "3", "4"]);
+        assert_eq!(entries(&dir.join("x")), five);
+        assert_eq!(entries(&dir.join("y")), two);
+        rename("b", "x", RenameFlags::EXCHANGE).unwrap();
+        assert_eq!(entries(&dir.join("b")), five);
+        assert!(fs::read(dir.join("x")).unwrap() == small);
+        assert_eq!(rename("x", "a", RenameFlags::NOREPLACE), Err(Errno::EXIST));
+        rename("x", "z", RenameFlags::NOREPLACE).unwrap();
+        let mut read = Vec::new();
+        held.read_to_end(&mut read).unwrap();
+        assert!(read == small, "an open file has other bytes after its name changed hands");
+        fs::remove_dir_all(&dir).unwrap();
+    },
+};
+
+fn entries(dir: &Path) -> Vec<String> {
+    let name = |entry: fs::DirEntry| entry.file_name().into_string().unwrap();
+    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|entry| name(entry.unwrap())).collect();
+    names.sort();
+    names
+}

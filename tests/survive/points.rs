@@ -146,7 +146,6 @@ fn a_rename_of_a_directory_is_done_once(subject: &Subject<'_>) {
     });
 }
 
-/// Only behind its end: an exchange that is cut short in the middle fails, and what was set aside stays.
 fn an_exchange_is_not_undone(subject: &Subject<'_>) {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     at(subject, "rename", |dir| {

@@ -140,7 +140,7 @@ impl S3 for Front {
             self.source(&input.copy_source, input.copy_source_if_match.take()).await?;
         let condition = request::header_condition(&req.headers)?;
         let headers = request::copy_headers(&mut input);
-        let copy = CopyRequest { from, if_match, size, to, condition, headers };
+        let copy = CopyRequest { from, if_match, size, to, condition, headers, log: None };
         let version = self.store.copy(copy).await.map_err(answer::error)?;
         let result = dto::CopyObjectResult {
             e_tag: Some(answer::tag(&version)),

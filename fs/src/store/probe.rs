@@ -198,7 +198,8 @@ impl Probe<'_> {
 
     async fn copy(&self, if_match: ETag) -> Result<Version> {
         let (from, to, size) = (self.key.clone(), self.copy.clone(), BODY.len() as u64);
-        let request = CopyRequest { from, if_match, size, to, condition: Condition::Always, headers: None };
+        let (condition, headers, log) = (Condition::Always, None, None);
+        let request = CopyRequest { from, if_match, size, to, condition, headers, log };
         self.store.copy(request).await
     }
 

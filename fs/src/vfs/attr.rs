@@ -194,7 +194,7 @@ impl Vfs {
             Some(marker) => match self.store.head(&marker).await {
                 Ok(info) => {
                     let (posix, headers) = self.revise(posix, info.headers, change)?;
-                    self.store.copy(copy_onto(marker, &info.version, headers.clone())).await?;
+                    self.copy(copy_onto(marker, &info.version, headers.clone())).await?;
                     (posix, headers)
                 }
                 Err(error) if error.kind == ErrorKind::NotFound => {
@@ -273,7 +273,7 @@ impl Vfs {
                 remote.object.lock().clone(),
             )));
         };
-        let version = self.store.copy(copy_onto(key, &remote.version, headers)).await?;
+        let version = self.copy(copy_onto(key, &remote.version, headers)).await?;
         let object = remote.object.lock().clone();
         self.published(ino, &version);
         Ok(Arc::new(RemoteFile::with_object(version, object)))
@@ -305,5 +305,6 @@ fn copy_onto(key: Key, version: &Version, headers: Headers) -> CopyRequest {
         // The condition on the source is one on the destination as well: they are the same object.
         condition: Condition::Always,
         headers: Some(headers),
+        log: None,
     }
 }

@@ -179,8 +179,9 @@ impl Vfs {
             to: to.0.clone(),
             condition: over.map_or(Condition::Absent, |over| Condition::Matches(over.etag.clone())),
             headers: marked.then(|| headers.clone()),
+            log: None,
         };
-        let version = self.store.copy(request).await?;
+        let version = self.copy(request).await?;
         self.count_change(to.0, over.map(|over| over.size), Some(version.size));
         Ok(ObjectInfo { version, headers, ..from.1.clone() })
     }

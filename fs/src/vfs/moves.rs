@@ -7,10 +7,10 @@ use super::readdir::is_local;
 use super::recover::Missing;
 use crate::error::{Error, Result};
 use crate::inode::{Content, Inode, Place};
-use crate::journal::{Entry, Move, Source, StagedFile};
+use crate::journal::{Entry, Move, Record, Source, StagedFile, State};
 use crate::meta::{self, Kind};
 use crate::name::{Key, Name, Prefix};
-use crate::store::{Condition, CopyRequest, ETag, ObjectInfo, Version};
+use crate::store::{self, Condition, CopyRequest, ETag, ObjectInfo, Version};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::sync::Arc;
 use tarn_cache::Staged;
@@ -58,6 +58,28 @@ impl Vfs {
             tracing::warn!(%error, "the journal does not learn of a rename");
         }
         MoveUnderWay(staged.ok())
+    }
+
+    /// Copies on the server. What takes an upload there is in the journal while it lasts, if the disk has room for that.
+    pub(super) async fn copy(&self, request: CopyRequest) -> store::Result<Version> {
+        if !request.takes_parts() {
+            return self.store.copy(request).await;
+        }
+        let record = Record {
+            state: State::Removed,
+            owner: Some(self.options.owner),
+            ..Record::open(request.to.clone(), None)
+        };
+        match self.cache.stage(&Entry::File(Box::new(record.clone())).label(&self.bucket)) {
+            Ok(staged) => {
+                let file = Arc::new(StagedFile::new(staged, self.bucket.clone(), record));
+                self.uploader.copy(request, &file).await
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the journal does not learn of a copy");
+                self.store.copy(request).await
+            }
+        }
     }
 
     /// The file has been committed under its new name: the object of its old name goes.
@@ -224,8 +246,9 @@ impl Vfs {
             to,
             condition,
             headers: None,
+            log: None,
         };
-        self.store.copy(request).await?;
+        self.copy(request).await?;
         Ok(Copied::Yes)
     }
 }

@@ -197,6 +197,10 @@ impl Vfs {
             && let Some(progress) = &record.upload
         {
             if self.uploader.drop_upload(progress).await.is_ok() {
+                if verdict == Verdict::Remove {
+                    self.uploader.settle_record(progress, orphan.adopt()?);
+                    return Ok(());
+                }
                 record.upload = None;
                 orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
             } else if verdict == Verdict::Remove {

@@ -175,7 +175,7 @@ impl Vfs {
     /// Copies for a rename. Where the target must be free, another client may have been first.
     async fn copy_to_new_name(&self, request: CopyRequest, parent: Ino) -> Result<Version> {
         let (to, must_be_free) = (request.to.clone(), request.condition == Condition::Absent);
-        match self.store.copy(request).await {
+        match self.copy(request).await {
             Ok(version) => Ok(version),
             Err(error) if must_be_free && error.kind == ErrorKind::Precondition => {
                 Err(if self.store.head(&to).await.is_ok() { self.lost_name(parent) } else { error.into() })
@@ -304,6 +304,7 @@ impl Vfs {
             to: new_key.clone(),
             condition,
             headers,
+            log: None,
         };
         let copy = self.copy_to_new_name(request, to.parent).await?;
         self.count_change(new_key, replaced_size, Some(copy.size));

@@ -130,8 +130,9 @@ impl Vfs {
             to: to.clone(),
             condition: Condition::Always,
             headers,
+            log: None,
         };
-        let copied = Copied { from: object.version.clone(), to: self.store.copy(request).await? };
+        let copied = Copied { from: object.version.clone(), to: self.copy(request).await? };
         self.count_change(&to, None, Some(copied.to.size));
         Ok((object.key.clone(), copied))
     }

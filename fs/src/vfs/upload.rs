@@ -111,8 +111,9 @@ impl Vfs {
             to: key.clone(),
             condition: condition.clone(),
             headers: Some(headers.clone()),
+            log: None,
         };
-        match self.store.copy(request).await {
+        match self.copy(request).await {
             Ok(version) => Ok(Some((version, Arc::new(crcs)))),
             // The source is gone or another version: our bytes are sent instead.
             Err(error) if is_outdated(&Error::Store(error.duplicate())) => Ok(None),

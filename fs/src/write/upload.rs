@@ -10,14 +10,15 @@ use crate::error::{Error, Result};
 use crate::journal::StagedFile;
 use crate::name::Key;
 use crate::store::{
-    Abandoned, CompleteRequest, Condition, ETag, ErrorKind, Headers, ObjectStore, Part, PartKinds,
-    PartSource, Upload, Version,
+    self, Abandoned, CompleteRequest, Condition, CopyRequest, ETag, ErrorKind, Headers, ObjectStore, Part,
+    PartKinds, PartSource, Upload, UploadLog, Version,
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
+use tarn_cache::Staged;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Uploads that the end of the mount drops once more, at most.
@@ -41,6 +42,8 @@ pub struct Uploader {
     /// What is to be dropped once more: what the server would not drop, and what was asked for lately by a process that
     /// is gone, or without an answer, which the server may begin later still.
     undropped: Mutex<Vec<Progress>>,
+    /// The records of some of these, for whoever comes after this process.
+    records: Mutex<Vec<Staged>>,
 }
 
 /// What is to be uploaded.
@@ -86,6 +89,7 @@ impl Uploader {
             memory_kib,
             parallel,
             undropped: Mutex::default(),
+            records: Mutex::default(),
         }
     }
 
@@ -115,6 +119,21 @@ impl Uploader {
         }
     }
 
+    /// Copies an object on the server by an upload of copied parts, which is in the record of `file` meanwhile.
+    pub async fn copy(&self, request: CopyRequest, file: &Arc<StagedFile>) -> store::Result<Version> {
+        note(file, Some(Progress::asked(&request.to, &Headers::default(), Some(&request.if_match))));
+        let log: Arc<dyn UploadLog> = Arc::<StagedFile>::clone(file);
+        let copied = self.store.copy(CopyRequest { log: Some(log), ..request }).await;
+        if let Err(error) = &copied {
+            let is_begun =
+                file.get(|record| record.upload.as_ref().is_some_and(|upload| upload.id.is_some()));
+            if (is_begun || passes(error.kind)) && self.abandon(file).await.is_err() {
+                file.staged.keep(true);
+            }
+        }
+        copied
+    }
+
     /// Drops the upload that the file's record speaks of, if it does. After an error that may pass the record still
     /// does.
     pub async fn abandon(&self, file: &StagedFile) -> Result<()> {
@@ -136,21 +155,39 @@ impl Uploader {
             tracing::warn!(key = %progress.key, %error, "an unfinished upload may stay in the bucket");
         }
         if dropped.is_err() || progress.id.is_none() {
-            let mut undropped = self.undropped.lock();
-            undropped.retain(is_to_drop);
-            if undropped.len() < UNDROPPED_MAX {
-                undropped.push(progress.clone());
-            }
+            self.drop_later(progress);
         }
         dropped.or_else(|error| if goes_on(&error) { Err(error) } else { Ok(()) })
+    }
+
+    /// Lets the journal's record of an upload go that a killed process had under way and that was dropped here. While
+    /// requests of that may still arrive, it waits for the end of the mount, which drops the upload once more: MinIO
+    /// begins it later, or a late part brings its folder back.
+    pub fn settle_record(&self, progress: &Progress, record: Staged) {
+        if Abandoned::may_begin(progress.begun) {
+            record.keep(true);
+            self.records.lock().push(record);
+            self.drop_later(progress);
+        }
+    }
+
+    fn drop_later(&self, progress: &Progress) {
+        let mut undropped = self.undropped.lock();
+        undropped.retain(|known| is_to_drop(known) && known != progress);
+        if undropped.len() < UNDROPPED_MAX {
+            undropped.push(progress.clone());
+        }
     }
 
     /// Drops once more what may still be there, or be there again. Not while anything is uploaded.
     pub async fn drop_rest(&self) {
         let undropped = std::mem::take(&mut *self.undropped.lock());
+        let records = std::mem::take(&mut *self.records.lock());
+        let mut dropped = true;
         for progress in undropped.iter().filter(|progress| is_to_drop(progress)) {
-            let _tried = self.drop_upload(progress).await;
+            dropped &= self.drop_upload(progress).await.is_ok();
         }
+        records.iter().for_each(|record| record.keep(!dropped));
     }
 
     async fn begin(&self, job: &Job<'_>) -> Result<Running> {
@@ -241,27 +278,34 @@ fn note(file: &StagedFile, progress: Option<Progress>) {
     }
 }
 
+impl UploadLog for StagedFile {
+    fn begun(&self, upload: &Upload) {
+        let progress = self.get(|record| record.upload.clone());
+        note(self, progress.map(|asked| Progress { id: Some(upload.id.clone()), ..asked }));
+    }
+}
+
 /// Whether a later attempt may go on with the same upload.
 fn goes_on(error: &Error) -> bool {
-    match error.store_kind() {
-        Some(ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::Credentials) => {
-            true
-        }
-        // The file became shorter while it was read; its other parts still count.
-        None => true,
-        Some(
-            ErrorKind::NotFound
-            | ErrorKind::Precondition
-            | ErrorKind::Denied
-            | ErrorKind::Corrupt
-            | ErrorKind::Rejected
-            | ErrorKind::InvalidName
-            | ErrorKind::NameTooLong
-            | ErrorKind::TooLarge
-            | ErrorKind::Full
-            | ErrorKind::Archived
-            | ErrorKind::Unsupported,
-        ) => false,
+    // Without an answer of the store the file became shorter while it was read; its other parts still count.
+    error.store_kind().is_none_or(passes)
+}
+
+/// Whether it may be otherwise later.
+fn passes(kind: ErrorKind) -> bool {
+    match kind {
+        ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::Credentials => true,
+        ErrorKind::NotFound
+        | ErrorKind::Precondition
+        | ErrorKind::Denied
+        | ErrorKind::Corrupt
+        | ErrorKind::Rejected
+        | ErrorKind::InvalidName
+        | ErrorKind::NameTooLong
+        | ErrorKind::TooLarge
+        | ErrorKind::Full
+        | ErrorKind::Archived
+        | ErrorKind::Unsupported => false,
     }
 }
 

@@ -14,8 +14,6 @@ use futures::{StreamExt, TryStreamExt};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::ops::Range;
 
-/// What `CopyObject` copies at most.
-const COPY_MAX: u64 = 5 << 30;
 /// The size of a copied part: large enough for 5 TiB in 10,000 parts, small enough to copy several at once.
 const PART_SIZE: u64 = 512 << 20;
 /// Parts copied at once.
@@ -32,12 +30,12 @@ pub(super) struct Source<'a> {
 }
 
 pub(super) async fn copy(store: &S3Store, request: CopyRequest) -> Result<Version> {
-    match request.condition {
-        Condition::Always if request.size <= COPY_MAX => copy_object(store, &request).await,
-        Condition::Always | Condition::Absent | Condition::Matches(_) if request.size == 0 => {
-            copy_empty(store, request).await
-        }
-        Condition::Always | Condition::Absent | Condition::Matches(_) => copy_by_parts(store, request).await,
+    if request.takes_parts() {
+        copy_by_parts(store, request).await
+    } else if request.condition == Condition::Always {
+        copy_object(store, &request).await
+    } else {
+        copy_empty(store, request).await
     }
 }
 
@@ -82,13 +80,14 @@ async fn copy_by_parts(store: &S3Store, request: CopyRequest) -> Result<Version>
         None => source_headers(store, &request).await?,
     };
     let upload = upload::create(store, &request.to, (&headers, &request.from), PartKinds::Copied).await?;
-    match copy_parts(store, &upload, &request).await {
-        Ok(version) => Ok(version),
-        Err(error) => {
-            upload::abandon(store, &upload).await;
-            Err(error)
-        }
+    if let Some(log) = &request.log {
+        log.begun(&upload);
     }
+    let copied = copy_parts(store, &upload, &request).await;
+    if copied.is_err() && request.log.is_none() {
+        upload::abandon(store, &upload).await;
+    }
+    copied
 }
 
 async fn copy_parts(store: &S3Store, upload: &Upload, request: &CopyRequest) -> Result<Version> {

@@ -1,7 +1,8 @@
 //! `RENAME_EXCHANGE` while requests fail and processes die: both sides are somewhere, and what fails is undone.
 
-use super::faulty::{Fault, FaultyStore};
+use super::faulty::{Fault, FaultyStore, copy_dir};
 use super::*;
+use crate::store::{CopyRequest, PartKinds};
 use crate::store::{Depth, ListRequest, Op};
 use std::collections::BTreeMap;
 
@@ -78,6 +79,7 @@ async fn fails(number: usize, sides: [&str; 2]) -> bool {
         let expected = sides.map(|side| (swapped(side), side.to_owned()));
         assert_eq!(after, expected.into(), "{sides:?}, request {number}");
     }
+    assert_eq!(bench.bucket.pending_uploads(), 0, "{sides:?}, request {number}");
     bench.store.is_hit()
 }
 
@@ -95,9 +97,9 @@ async fn an_exchange_that_fails_is_undone() {
 }
 
 /// Says whether there was such a request, and whether both names had something at that moment.
-async fn dies(number: usize, sides: [&str; 2]) -> (bool, bool) {
+async fn dies(number: usize, fault: Fault, sides: [&str; 2]) -> (bool, bool) {
     let bench = Bench::new(sides).await;
-    bench.store.plan(number, Fault::DieBefore);
+    bench.store.plan(number, fault);
     drop(exchange(&bench.vfs).await);
     let left = objects(&*bench.bucket).await;
     let has = |name: &str| left.keys().any(|key| key == name || key.starts_with(&format!("{name}/")));
@@ -121,6 +123,7 @@ async fn dies(number: usize, sides: [&str; 2]) -> (bool, bool) {
     }
     next.recover().await.expect("recovery");
     assert_eq!(objects(&*bench.bucket).await, recovered, "{sides:?}, request {number}: done once");
+    assert_eq!(bench.bucket.pending_uploads(), 0, "{sides:?}, request {number}, {fault:?}");
     (true, both)
 }
 
@@ -130,9 +133,11 @@ async fn dies(number: usize, sides: [&str; 2]) -> (bool, bool) {
 /// directory moves in three renames, and other nodes see its name missing meanwhile."
 #[tokio::test]
 async fn an_exchange_that_is_cut_short_is_finished() {
-    for sides in SIDES {
+    for (sides, fault) in
+        SIDES.into_iter().flat_map(|sides| [(sides, Fault::DieBefore), (sides, Fault::DieAfter)])
+    {
         let (mut number, mut always) = (0, true);
-        while let (true, both) = dies(number, sides).await {
+        while let (true, both) = dies(number, fault, sides).await {
             always &= both;
             number += 1;
         }
@@ -197,5 +202,35 @@ async fn what_another_client_changes_during_an_exchange_stays() {
                 assert!(kept || replaced, "{changed}, request {number}: {left:?}, {recovered:?}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_killed_worker_asked_for_is_dropped_though_it_begins_after_the_next_came_and_died() {
+    let bench = Bench::new(["one", "other"]).await;
+    let found = bench.bucket.head(&parse("one")).await.expect("an object");
+    let (from, to, condition) = (parse("one"), parse("free"), Condition::Absent);
+    let (if_match, size) = (found.version.etag, found.version.size);
+    // The source is looked at first.
+    bench.store.plan(1, Fault::DieBefore);
+    let request = CopyRequest { from, if_match, size, to, condition, headers: None, log: None };
+    bench.vfs.copy(request).await.expect_err("it has died");
+    let next = |cache: &str| {
+        let store = FaultyStore::new(Arc::clone(&bench.bucket), bench.home.path());
+        mounted(&store, &bench.home.path().join(cache))
+    };
+    let second = next("image");
+    second.recover().await.expect("recovery");
+    bench.bucket.create_upload(&parse("free"), &Headers::default(), PartKinds::Copied).await.expect("late");
+    copy_dir(&bench.home.path().join("image"), &bench.home.path().join("later"));
+    let third = next("later");
+    third.recover().await.expect("recovery");
+    assert_eq!(bench.bucket.pending_uploads(), 0);
+    for vfs in [second, third] {
+        vfs.drain().await;
+    }
+    for cache in ["image", "later"] {
+        let staged = std::fs::read_dir(bench.home.path().join(cache).join("v1/staged")).expect("a folder");
+        assert_eq!(staged.count(), 0, "no record outlives the mount");
     }
 }

@@ -111,6 +111,21 @@ impl FaultyStore {
         copy_dir(&self.cache, &self.image);
     }
 
+    /// As a server does it that keeps no condition on the destination of a copy.
+    async fn copy_by_parts(&self, request: &CopyRequest, log: &dyn UploadLog) -> Result<Version> {
+        let headers = match &request.headers {
+            Some(headers) => headers.clone(),
+            None => self.head(&request.from).await?.headers,
+        };
+        let upload = self.create_upload(&request.to, &headers, PartKinds::Copied).await?;
+        log.begun(&upload);
+        let (key, if_match) = (request.from.clone(), request.if_match.clone());
+        let range = PartSource::Copy { key, if_match, range: 0..request.size };
+        let parts = vec![self.upload_part(&upload, 1, range).await?];
+        let condition = request.condition.clone();
+        self.complete_upload(CompleteRequest { upload, parts, condition }).await
+    }
+
     async fn pass<T>(&self, op: Op, call: impl Future<Output = Result<T>>) -> Result<T> {
         let lost = || Error::new(ErrorKind::Unavailable, op, None, "a fault of the test");
         if self.down.load(Ordering::SeqCst) {
@@ -214,7 +229,10 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn copy(&self, request: CopyRequest) -> Result<Version> {
-        self.pass(Op::Copy, self.inner.copy(request)).await
+        match &request.log {
+            Some(log) => self.copy_by_parts(&request, &**log).await,
+            None => self.pass(Op::Copy, self.inner.copy(request)).await,
+        }
     }
 
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Deleted>> {

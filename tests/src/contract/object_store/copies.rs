@@ -33,6 +33,7 @@ fn request(scratch: &Scratch, from: &str, version: &Version, to: &str) -> CopyRe
         to: scratch.key(to),
         condition: Condition::Always,
         headers: None,
+        log: None,
     }
 }
 
