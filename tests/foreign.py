@@ -136,6 +136,12 @@ def do_create(r):
     client.create_bucket(Bucket=r["bucket"])
 
 
+def do_prefixes(r):
+    """The prefixes that a listing of this one shows, up to their slash."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=r["bucket"], Prefix=r["prefix"], Delimiter="/")
+    return [p["Prefix"] for page in pages for p in page.get("CommonPrefixes", [])]
+
+
 def uploads(bucket, **prefix):
     return client.list_multipart_uploads(Bucket=bucket, **prefix).get("Uploads", [])
 

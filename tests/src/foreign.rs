@@ -142,6 +142,12 @@ impl Bucket<'_> {
         serde_json::from_value(answer).context("list of keys")
     }
 
+    /// The prefixes that a listing of this one shows, up to their `/`.
+    pub fn prefixes(&self, prefix: &str) -> Result<Vec<String>> {
+        let answer = self.client.ask(&json!({"op": "prefixes", "bucket": self.name, "prefix": prefix}))?;
+        serde_json::from_value(answer).context("list of prefixes")
+    }
+
     /// Keys of the multipart uploads that are neither completed nor aborted.
     pub fn uploads(&self) -> Result<Vec<String>> {
         let answer = self.client.ask(&json!({"op": "uploads", "bucket": self.name}))?;

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, bail};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -43,7 +43,12 @@ pub fn read(root: &Path) -> Result<Tree> {
 }
 
 fn collect(dir: &Path, prefix: &str, tree: &mut Tree) -> Result<()> {
-    for entry in std::fs::read_dir(dir).with_context(|| format!("list {}", dir.display()))? {
+    let entries = match std::fs::read_dir(dir) {
+        // Listed all the same, perhaps by the server: see `Subject::finish`.
+        Err(error) if error.kind() == ErrorKind::NotFound && !prefix.is_empty() => return Ok(()),
+        entries => entries.with_context(|| format!("list {}", dir.display()))?,
+    };
+    for entry in entries {
         let entry = entry?;
         let name = entry.file_name().into_string().ok().context("a name that is not UTF-8")?;
         let (path, relative) = (entry.path(), format!("{prefix}{name}"));
@@ -61,6 +66,14 @@ fn collect(dir: &Path, prefix: &str, tree: &mut Tree) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Directories of which the bucket has no key, not even a marker.
+pub fn without_keys(tree: &Tree, keys: &[String]) -> Vec<String> {
+    let is_below = |key: &str, path: &str| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
+    let has_key = |path: &str| keys.iter().any(|key| is_below(key, path));
+    let directories = tree.iter().filter(|(_, entry)| **entry == Entry::Dir);
+    directories.map(|(path, _)| path.clone()).filter(|path| !has_key(path)).collect()
 }
 
 /// Size and checksum of one file.
