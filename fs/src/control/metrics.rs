@@ -4,6 +4,7 @@
 use super::proto::MountStatus;
 use super::server::Desk;
 use crate::config::Listen;
+use crate::mount::record;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -134,7 +135,7 @@ pub(crate) async fn serve(address: &Listen, desk: Arc<Desk>) -> io::Result<JoinH
             }))
         }
         Listen::Unix(path) => {
-            super::server::remove(path)?;
+            record::remove(path)?;
             let listener = UnixListener::bind(path)?;
             Ok(tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {

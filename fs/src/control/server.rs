@@ -13,13 +13,14 @@ use crate::fuse::{AnsweredKind, Gate};
 use crate::inode::Ino;
 use crate::keeper::channel::Restarts;
 use crate::mount::guard::Guard;
+use crate::mount::record;
 use crate::store::{Counts, ObserveStore, Op, Price};
 use crate::telemetry::LevelSwitch;
 use crate::vfs::{CopyAction, CopyError, LocalCopy, Vfs};
 use parking_lot::Mutex;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -70,6 +71,7 @@ pub(crate) struct Facts {
 #[derive(Debug)]
 pub(crate) struct Server {
     path: PathBuf,
+    inode: u64,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -77,9 +79,10 @@ pub(crate) struct Server {
 impl Server {
     /// Listens at `path`, in a directory of this user only; one that a dead process left is replaced.
     pub(crate) fn start(path: PathBuf, desk: Arc<Desk>) -> io::Result<Self> {
-        remove(&path)?;
+        record::remove(&path)?;
         let listener = UnixListener::bind(&path)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+        let inode = std::fs::symlink_metadata(&path)?.ino();
         let (stop, mut stopped) = watch::channel(false);
         let serve = tonic::transport::Server::builder()
             .add_service(InterceptedService::new(ControlServer::from_arc(desk), only_owner_and_root))
@@ -92,10 +95,10 @@ impl Server {
                 tracing::error!(%error, "the control socket failed");
             }
         });
-        Ok(Self { path, stop, task })
+        Ok(Self { path, inode, stop, task })
     }
 
-    /// Stops answering and removes the socket.
+    /// Stops answering and removes the socket, unless the next mount of the directory has replaced it.
     pub(crate) async fn stop(self) {
         /// Calls under way are cut off then: a status that nobody waits for must not hold an unmount.
         const GRACE: Duration = Duration::from_secs(1);
@@ -103,16 +106,9 @@ impl Server {
         if tokio::time::timeout(GRACE, self.task).await.is_err() {
             tracing::debug!("a control call was cut off");
         }
-        if let Err(error) = remove(&self.path) {
+        if let Err(error) = record::remove_own(&self.path, self.inode) {
             tracing::warn!(%error, path = %self.path.display(), "the control socket stays behind");
         }
-    }
-}
-
-pub(super) fn remove(path: &Path) -> io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
     }
 }
 

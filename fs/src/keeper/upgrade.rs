@@ -6,7 +6,7 @@ use super::channel::{Channel, Order, Report};
 use super::signals::Signals;
 use super::worker::{Plan, Worker};
 use super::{Event, Keeper, next_event};
-use crate::mount::Failure;
+use crate::mount::{Failure, record};
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
     sockopt,
@@ -17,6 +17,7 @@ use std::ffi::OsString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,21 +41,20 @@ type Answer = Result<String, String>;
 pub(super) struct Door {
     socket: OwnedFd,
     path: PathBuf,
+    inode: u64,
 }
 
 impl Door {
     /// Listens at `path`, in a directory of this user only.
     pub(super) fn open(path: PathBuf) -> io::Result<Self> {
         let socket = seqpacket()?;
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
+        record::remove(&path)?;
         // The file that `bind` makes gets the mode of the socket.
         rustix::fs::fchmod(&socket, rustix::fs::Mode::from_raw_mode(0o600))?;
         bind(&socket, &SocketAddrUnix::new(&path)?)?;
         listen(&socket, 4)?;
-        Ok(Self { socket, path })
+        let inode = std::fs::symlink_metadata(&path)?.ino();
+        Ok(Self { socket, path, inode })
     }
 
     pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
@@ -74,7 +74,7 @@ impl Door {
 
 impl Drop for Door {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
+        if let Err(error) = record::remove_own(&self.path, self.inode) {
             tracing::debug!(%error, path = %self.path.display(), "the keeper's socket stays behind");
         }
     }

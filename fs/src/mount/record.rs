@@ -3,10 +3,12 @@
 //!
 //! Invariants: files are 0600 in a directory of the user (0700); the pid counts only together with the process's
 //! start time; the keeper removes its file at its end, and whoever looks removes stale ones. A record whose keeper
-//! was killed stays while its mount stands: the worker goes on, and its socket is found by it.
+//! was killed stays while its mount stands: the worker goes on, and its socket is found by it. Whoever writes or removes
+//! a record holds the lock on the directory: what was found stale may have been replaced since.
 
 use crate::fuse::session::mountinfo;
 use crate::process::ProcessId;
+use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -80,14 +82,15 @@ impl Registry {
 
     /// Writes the record of a mount that has just been made.
     pub fn create(&self, record: &Record) -> io::Result<RecordFile> {
-        self.remove_stale()?;
+        let lock = self.lock()?;
+        self.remove_stale(&lock)?;
         let path = self.path_of(&record.dir);
         // A new name, then a rename: a reader never sees half a record.
         let draft = path.with_extension(format!("{}.new", record.process.pid));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         let written = serde_json::to_writer(&mut file, record).map_err(io::Error::from);
         match written.and_then(|()| fs::rename(&draft, &path)) {
-            Ok(()) => Ok(RecordFile { path, file, record: record.clone() }),
+            Ok(()) => Ok(RecordFile { registry: self.clone(), path, file, record: record.clone() }),
             Err(error) => {
                 fs::remove_file(&draft)?;
                 Err(error)
@@ -97,7 +100,7 @@ impl Registry {
 
     /// The record of the mount at `dir`, if its keeper lives or it still stands; its open file tells the outcome later.
     pub fn find(&self, dir: &Path) -> io::Result<Option<Watched>> {
-        self.remove_stale()?;
+        self.remove_stale(&self.lock()?)?;
         let mut file = match File::open(self.path_of(dir)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -109,7 +112,7 @@ impl Registry {
 
     /// The records of all mounts whose keeper lives or that still stand, by mount point.
     pub fn all(&self) -> io::Result<Vec<Record>> {
-        self.remove_stale()?;
+        self.remove_stale(&self.lock()?)?;
         let mut records = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -136,9 +139,15 @@ impl Registry {
         self.path_of(dir).with_extension("door")
     }
 
+    fn lock(&self) -> io::Result<Lock> {
+        let dir = File::open(&self.dir)?;
+        flock(&dir, FlockOperation::LockExclusive)?;
+        Ok(Lock { _dir: dir })
+    }
+
     /// Removes the records of mounts that are gone with their keepers, drafts of such, and their sockets. What else
     /// lies there is not the registry's.
-    fn remove_stale(&self) -> io::Result<()> {
+    fn remove_stale(&self, _held: &Lock) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
             let stale = match kept(&path) {
@@ -163,6 +172,12 @@ impl Registry {
         let hash = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, name);
         self.dir.join(format!("{hash:0HASH_DIGITS$x}.json"))
     }
+}
+
+/// Nobody else writes or removes records meanwhile.
+#[derive(Debug)]
+struct Lock {
+    _dir: File,
 }
 
 /// What the registry keeps in a file.
@@ -201,7 +216,17 @@ fn read(file: &mut File) -> io::Result<Record> {
     Ok(serde_json::from_str(&text)?)
 }
 
-fn remove(path: &Path) -> io::Result<()> {
+/// Removes the file with this number, unless another has replaced it: that is the next mount's of the directory.
+pub(crate) fn remove_own(path: &Path, inode: u64) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if there.ino() == inode => remove(path),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+/// Removes a file, if it is there.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         Ok(()) | Err(_) => Ok(()),
@@ -211,6 +236,7 @@ fn remove(path: &Path) -> io::Result<()> {
 /// The record of this process's mount.
 #[derive(Debug)]
 pub struct RecordFile {
+    registry: Registry,
     path: PathBuf,
     file: File,
     record: Record,
@@ -227,9 +253,16 @@ impl RecordFile {
     }
 }
 
+impl RecordFile {
+    fn remove(&self) -> io::Result<()> {
+        let _lock = self.registry.lock()?;
+        remove_own(&self.path, self.file.metadata()?.ino())
+    }
+}
+
 impl Drop for RecordFile {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.path) {
+        if let Err(error) = self.remove() {
             tracing::warn!(%error, path = %self.path.display(), "the mount's record stays behind");
         }
     }
@@ -258,6 +291,7 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     fn registry() -> (tempfile::TempDir, Registry) {
         let temp = tempfile::tempdir().expect("temp dir");
@@ -325,6 +359,41 @@ mod tests {
             .collect();
         left.sort();
         assert_eq!(left, ["tarn.log", "v1"]);
+    }
+
+    #[test]
+    fn the_end_of_a_mount_leaves_the_record_of_the_next_one() {
+        let (_temp, registry) = registry();
+        let draining = registry.create(&record("/mnt/a")).expect("created");
+        let next = registry.create(&record("/mnt/a")).expect("created");
+        drop(draining);
+        assert!(registry.find(Path::new("/mnt/a")).expect("readable").is_some());
+        drop(next);
+        assert_eq!(fs::read_dir(&registry.dir).expect("dir").count(), 0);
+    }
+
+    #[test]
+    fn who_cleans_up_leaves_what_has_replaced_a_stale_record() {
+        let (_temp, registry) = registry();
+        let stale = Record { process: ProcessId { start_time: 1, ..ProcessId::own() }, ..record("/mnt/a") };
+        let text = serde_json::to_string(&stale).expect("json");
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    registry.all().expect("readable");
+                }
+            });
+            let lost = (0..500).find(|_| {
+                let killed = registry.create(&record("/mnt/a")).expect("created");
+                fs::write(registry.path_of(Path::new("/mnt/a")), &text).expect("write");
+                let _next = registry.create(&record("/mnt/a")).expect("created");
+                drop(killed);
+                registry.find(Path::new("/mnt/a")).expect("readable").is_none()
+            });
+            done.store(true, Ordering::Relaxed);
+            assert_eq!(lost, None);
+        });
     }
 
     #[test]
