@@ -265,7 +265,7 @@ impl Vfs {
     /// Moves a file or a directory to a free name.
     async fn relocate(&self, inode: &Arc<Inode>, from: &Place, to: &Place) -> Result<()> {
         match &inode.node {
-            Node::File(_) => self.rename_file(inode, from, to, None, RenameMode::NoReplace).await?,
+            Node::File(_) => self.rename_file(inode, from, to, None, RenameMode::Exchange).await?,
             Node::Directory(_) => self.rename_directory(inode, from, to).await?,
         }
         self.entry_changed(from.parent, &from.name, None);

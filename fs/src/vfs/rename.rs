@@ -234,20 +234,12 @@ impl Vfs {
                 self.log.flush();
                 drop(under_way);
             }
-            Content::Staged(stage) if stage.overlay.is_some() || (tagged && stage.base.is_some()) => {
-                // What is not in the layer is in the object, and so are its tags: that moves with it.
-                self.commit_locked(inode, file).await?;
-                let version = current_version(inode).ok_or(Error::Internal("there was a base"))?;
-                // Said again: MinIO leaves `Expires` out of a copy that is to keep all.
-                let headers = Some(file.state.lock().headers.clone());
-                let (version, under_way) =
-                    self.rename_object((from, to), &keys, &version, (replaced, mode), headers).await?;
-                self.follow_copy(inode, &version);
-                self.table.rename(inode.ino, to.clone());
-                self.relabel(inode);
-                self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
-                self.log.flush();
-                drop(under_way);
+            Content::Staged(stage)
+                if stage.overlay.is_some()
+                    || (tagged && stage.base.is_some())
+                    || mode == RenameMode::Exchange =>
+            {
+                self.rename_committed(inode, file, (from, to), &keys, (replaced, mode)).await?;
             }
             Content::Staged(_) => {
                 let renamed = self.rename_staged(inode, file, to, keys, replaced).await;
@@ -311,6 +303,31 @@ impl Vfs {
         self.delete_file(&from.name, old_key).await?;
         self.count_change(old_key, Some(version.size), None);
         Ok((copy, under_way))
+    }
+
+    /// A staged file whose object moves with it, after a commit: there is what its layer lacks, and there are its tags. In
+    /// an exchange the objects say how far that is.
+    async fn rename_committed(
+        &self,
+        inode: &Arc<Inode>,
+        file: &File,
+        (from, to): (&Place, &Place),
+        keys: &(Key, Key),
+        (replaced, mode): (Option<Version>, RenameMode),
+    ) -> Result<()> {
+        self.commit_locked(inode, file).await?;
+        let version = current_version(inode).ok_or(Error::Internal("a committed file has an object"))?;
+        // Said again: MinIO leaves `Expires` out of a copy that is to keep all.
+        let headers = Some(file.state.lock().headers.clone());
+        let (version, under_way) =
+            self.rename_object((from, to), keys, &version, (replaced, mode), headers).await?;
+        self.follow_copy(inode, &version);
+        self.table.rename(inode.ino, to.clone());
+        self.relabel(inode);
+        self.entry_changed(to.parent, &to.name, Some(Child::Object(version)));
+        self.log.flush();
+        drop(under_way);
+        Ok(())
     }
 
     /// A staged file is uploaded once, under its last name; the old object goes when the new one is there.
