@@ -15,6 +15,7 @@ pub mod fio;
 pub mod machine;
 pub mod plan;
 pub mod process;
+pub mod proxy;
 pub mod raw;
 pub mod report;
 pub mod workload;
