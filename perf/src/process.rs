@@ -28,6 +28,34 @@ pub fn peak_mib(pid: u32) -> Result<f64> {
     Ok(kib / 1024.0)
 }
 
+/// A process and all that descend from it, parents first. Those that end meanwhile are left out.
+pub fn tree(pid: u32) -> Vec<u32> {
+    let mut tree = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = tree.get(next) {
+        tree.extend(children(parent));
+        next += 1;
+    }
+    tree
+}
+
+/// User and system time of a process and all that descend from it, until now.
+pub fn tree_cpu(pid: u32) -> Result<Duration> {
+    tree(pid).into_iter().map(cpu).sum()
+}
+
+/// What each of them has had resident at most, added up, in MiB.
+pub fn tree_peak_mib(pid: u32) -> Result<f64> {
+    tree(pid).into_iter().map(peak_mib).sum()
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    // Each thread has children of its own.
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().flat_map(str::parse).collect::<Vec<u32>>()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +71,16 @@ mod tests {
         let pid = std::process::id();
         assert!(peak_mib(pid).unwrap() > 0.5);
         cpu(pid).unwrap();
+    }
+
+    #[test]
+    fn a_child_is_in_the_tree_of_its_parent() {
+        let mut child =
+            std::process::Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let tree = tree(std::process::id());
+        assert_eq!(tree[0], std::process::id());
+        assert!(tree.contains(&child.id()));
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 }

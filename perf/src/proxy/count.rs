@@ -1,7 +1,7 @@
 //! Requests by kind, and what they cost. Pure.
 
 use serde::Serialize;
-use std::ops::Add;
+use std::ops::{Add, Sub};
 
 /// What a request asks for, as stores put it on the bill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,20 +78,35 @@ impl Counts {
     }
 }
 
+impl Counts {
+    /// Each count with that of `other`.
+    fn with(self, other: Self, join: fn(u64, u64) -> u64) -> Self {
+        Self {
+            get: join(self.get, other.get),
+            head: join(self.head, other.head),
+            put: join(self.put, other.put),
+            list: join(self.list, other.list),
+            post: join(self.post, other.post),
+            delete: join(self.delete, other.delete),
+            up_bytes: join(self.up_bytes, other.up_bytes),
+            down_bytes: join(self.down_bytes, other.down_bytes),
+        }
+    }
+}
+
 impl Add for Counts {
     type Output = Self;
 
     fn add(self, other: Self) -> Self {
-        Self {
-            get: self.get + other.get,
-            head: self.head + other.head,
-            put: self.put + other.put,
-            list: self.list + other.list,
-            post: self.post + other.post,
-            delete: self.delete + other.delete,
-            up_bytes: self.up_bytes + other.up_bytes,
-            down_bytes: self.down_bytes + other.down_bytes,
-        }
+        self.with(other, |a, b| a + b)
+    }
+}
+
+impl Sub for Counts {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        self.with(earlier, |a, b| a - b)
     }
 }
 
@@ -105,5 +120,6 @@ mod tests {
         [Kind::Delete, Kind::List, Kind::Put, Kind::Get].into_iter().for_each(|kind| counts.note(kind));
         assert!((counts.dollars_per_million() - 10.4).abs() < 1e-9);
         assert_eq!((counts + counts).by_kind()[0], ("GET", 2));
+        assert_eq!((counts + counts) - counts, counts);
     }
 }
