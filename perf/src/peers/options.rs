@@ -4,6 +4,7 @@ use super::peer::Kind;
 use crate::plan::MIB;
 use anyhow::{Result, ensure};
 use clap::Parser;
+use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub struct Options {
     #[arg(long, value_name = "NAMES", value_delimiter = ',', value_enum)]
     pub peers: Vec<Kind>,
     /// Run only these workloads [default: all]
-    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = super::workload_names())]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = PossibleValuesParser::new(super::workload_names()))]
     pub workloads: Vec<String>,
     /// Let the first byte of each answer take this long, one run after the other [default: 0,30; full: 0,5,30]
     #[arg(long, value_name = "MS", value_delimiter = ',')]

@@ -87,16 +87,16 @@ impl Kind {
         matches!(self, Self::Disk | Self::Raw)
     }
 
-    /// Its program and the argument that makes it say its version.
-    fn program(self) -> (&'static str, &'static str) {
+    /// Its program and the argument that makes it say its version; none for the disk.
+    fn program(self) -> Option<(&'static str, &'static str)> {
         match self {
-            Self::Tarn | Self::TarnAsync => ("tarn", "--version"),
-            Self::S3fs => ("s3fs", "--version"),
-            Self::Rclone => ("rclone", "version"),
-            Self::Geesefs => ("geesefs", "--version"),
-            Self::Mountpoint => ("mount-s3", "--version"),
-            Self::Disk => ("stat", "--version"),
-            Self::Raw => ("curl", "--version"),
+            Self::Tarn | Self::TarnAsync => Some(("tarn", "--version")),
+            Self::S3fs => Some(("s3fs", "--version")),
+            Self::Rclone => Some(("rclone", "version")),
+            Self::Geesefs => Some(("geesefs", "--version")),
+            Self::Mountpoint => Some(("mount-s3", "--version")),
+            Self::Disk => None,
+            Self::Raw => Some(("curl", "--version")),
         }
     }
 }
@@ -104,7 +104,9 @@ impl Kind {
 impl Peer {
     /// Looks for its program: tarn's as tests do, others in `.tools/bin` and on the path.
     pub fn find(kind: Kind) -> Result<Self> {
-        let (name, version) = kind.program();
+        let Some((name, version)) = kind.program() else {
+            return Ok(Self { kind, version: "a folder".into(), program: PathBuf::new() });
+        };
         let program = if kind.is_ours() { own()? } else { on_path(name)? };
         let text = run::must(run::command(&program).arg(version), VERSION_LIMIT)?;
         let line = text.lines().find(|line| !line.trim().is_empty()).context("it says no version")?;
@@ -146,7 +148,7 @@ impl Peer {
             cache_mib: 0,
         };
         let command = self.command(place)?;
-        let mut words = vec![self.kind.program().0.to_owned()];
+        let mut words = vec![self.kind.program()?.0.to_owned()];
         words.extend(command.get_args().map(|word| word.to_string_lossy().replace("0MiB", "SIZE")));
         Some(words.join(" "))
     }
@@ -238,7 +240,7 @@ mod tests {
     #[test]
     fn no_command_line_holds_a_secret() {
         for &kind in Kind::value_variants() {
-            let peer = Peer { kind, version: String::new(), program: kind.program().0.into() };
+            let peer = Peer { kind, version: String::new(), program: PathBuf::from("program") };
             let line = peer.command_line();
             assert_eq!(line.is_none(), kind.is_limit());
             let line = line.unwrap_or_default();
