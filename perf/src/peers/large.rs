@@ -7,6 +7,7 @@ use super::trial::{Quantity, Trial, Unit};
 use crate::plan::MIB;
 use crate::{files, raw};
 use anyhow::{Result, ensure};
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -84,14 +85,22 @@ pub fn write(trial: &mut Trial<'_>) -> Result<()> {
     site.settle()?;
     let key = trial.fresh("synced");
     let path = session.path(&key);
-    let mut file = File::create(&path)?;
+    let file = RefCell::new(Some(File::create(&path)?));
     let work = || {
-        files::fill(&mut file, size, seed)?;
+        let mut file = file.borrow_mut();
+        let file = file.as_mut().expect("it is closed afterwards");
+        files::fill(file, size, seed)?;
         file.sync_all()?;
         Ok(size)
     };
-    trial.measure_change(FSYNC, &session, work, || is_stored(&key))?;
-    drop(file);
+    // Who has not stored it after the fsync may do so after the close.
+    let is_stored = || {
+        let stored = is_stored(&key)?;
+        drop(file.borrow_mut().take());
+        Ok(stored)
+    };
+    trial.measure_change(FSYNC, &session, work, is_stored)?;
+    drop(file.take());
     fs::remove_file(&path)?;
     session.end()
 }

@@ -105,12 +105,14 @@ impl Peer {
     /// Looks for its program: tarn's as tests do, others in `.tools/bin` and on the path.
     pub fn find(kind: Kind) -> Result<Self> {
         let Some((name, version)) = kind.program() else {
-            return Ok(Self { kind, version: "a folder".into(), program: PathBuf::new() });
+            return Ok(Self { kind, version: "a folder beside the caches".into(), program: PathBuf::new() });
         };
         let program = if kind.is_ours() { own()? } else { on_path(name)? };
         let text = run::must(run::command(&program).arg(version), VERSION_LIMIT)?;
         let line = text.lines().find(|line| !line.trim().is_empty()).context("it says no version")?;
-        Ok(Self { kind, version: line.trim().to_owned(), program })
+        // What it was built with is of no interest here.
+        let version = line.split(" (").next().unwrap_or(line).trim().to_owned();
+        Ok(Self { kind, version, program })
     }
 
     /// The command that mounts and stays in the foreground; `None` for a limit, which is no mount.
