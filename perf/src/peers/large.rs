@@ -42,6 +42,7 @@ const UPDATED: u64 = 256 * MIB;
 pub fn read(trial: &mut Trial<'_>) -> Result<()> {
     let size = trial.site.plan.large;
     let cold = trial.mount(Cache::Empty)?;
+    trial.site.warm_server()?;
     if trial.peer.kind == Kind::Raw {
         let download = raw::Download::prepare(&trial.site.raw(), LARGE, size)?;
         return trial.measure(READ_COLD, &cold, || download.run().map(|_| size));
@@ -64,6 +65,7 @@ pub fn read(trial: &mut Trial<'_>) -> Result<()> {
 pub fn random(trial: &mut Trial<'_>) -> Result<()> {
     let size = trial.site.plan.large;
     let cold = trial.mount(Cache::Empty)?;
+    trial.site.warm_server()?;
     trial.measure(RANDOM_COLD, &cold, || random_reads(&cold.path(LARGE), size, COLD_READS))?;
     cold.end()
 }

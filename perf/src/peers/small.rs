@@ -56,7 +56,10 @@ pub fn run(trial: &mut Trial<'_>) -> Result<()> {
         Ok(count as u64)
     })?;
     trial.measure(STAT, &session, || {
-        each(&|index| Ok(ensure!(fs::metadata(&paths[index])?.len() == SIZE as u64, "another size")))
+        each(&|index| {
+            ensure!(fs::metadata(&paths[index])?.len() == SIZE as u64, "a file has another size");
+            Ok(())
+        })
     })?;
     session.end()?;
 

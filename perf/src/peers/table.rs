@@ -27,7 +27,7 @@ pub fn section(results: &Results) -> Result<String> {
         writeln!(page, "### Requests, first byte after {delay_ms} ms\n")?;
         writeln!(
             page,
-            "Those of one operation (a file, a read) where the unit is 1/s, of all of it elsewhere, with the MiB that \
+            "Those of one operation (a file, a read) where the unit is 1/s, of all of it elsewhere, with the bytes that \
              were moved, and what a million times as many cost in US dollars (0.40 for a million GET or HEAD, 5 for a \
              million of the others, DELETE free).\n"
         )?;
@@ -65,7 +65,7 @@ fn introduce(page: &mut String, results: &Results) -> Result<()> {
     writeln!(
         page,
         "- Median (least .. greatest) of {} rounds, in each of which all have their turn, each time another one first. \
-         Before each mount that is measured the page cache is dropped; *cold*: the peer's own cache too",
+         Before each mount that is measured the page cache is dropped; *cold*: the peer's own cache too. The server has the large object in memory",
         plan.rounds
     )?;
     writeln!(
@@ -185,14 +185,23 @@ fn requests(cell: &Cell) -> Option<String> {
         .by_kind()
         .iter()
         .filter(|(_, count)| *count > 0)
-        .map(|(name, count)| format!("{name} {}", number(each(*count)).trim_end_matches(".00")))
+        .map(|(name, count)| format!("{name} {}", count_text(each(*count))))
         .collect();
     if kinds.is_empty() {
         return Some("none".into());
     }
-    let moved = number(each(up_bytes + down_bytes) / MIB as f64);
     let dollars = cell.counts().dollars_per_million() / operations as f64;
-    Some(format!("{}; {moved} MiB; ${}", kinds.join(", "), number(dollars)))
+    Some(format!("{}; {}; ${}", kinds.join(", "), size(each(up_bytes + down_bytes)), number(dollars)))
+}
+
+/// A number of requests.
+fn count_text(count: f64) -> String {
+    if count.fract() == 0.0 { format!("{count}") } else { number(count) }
+}
+
+fn size(bytes: f64) -> String {
+    let (mib, kib) = (bytes / MIB as f64, bytes / 1024.0);
+    if mib >= 1.0 { format!("{} MiB", number(mib)) } else { format!("{} KiB", number(kib)) }
 }
 
 fn operations(cell: &Cell, amount: u64) -> u64 {
@@ -262,9 +271,15 @@ mod tests {
                    | 0.50 (s3fs); async 1.00 (s3fs) |";
         assert!(page.starts_with("## Beside its peers\n") && page.contains(row), "{page}");
         assert!(page.contains("\n[1] rclone: Operation not permitted (os error 1)\n"));
-        assert!(page.contains("| PUT 1; 0.00 MiB; $5.00 |"), "{page}");
+        assert!(page.contains("| PUT 1; 0.00 KiB; $5.00 |"), "{page}");
         assert!(page.contains("| 0.50 s, 20.0 MiB |"), "{page}");
         assert!(page.contains("- Not measured: geesefs: not there"));
+    }
+
+    #[test]
+    fn whole_numbers_of_requests_have_no_fraction() {
+        assert_eq!((count_text(12.0), count_text(12.34)), ("12".to_owned(), "12.3".to_owned()));
+        assert_eq!((size(4096.0), size(3e6)), ("4.00 KiB".to_owned(), "2.86 MiB".to_owned()));
     }
 
     #[test]
