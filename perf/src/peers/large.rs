@@ -84,7 +84,7 @@ pub fn write(trial: &mut Trial<'_>) -> Result<()> {
     let work = || files::write(&path, size, seed).map(|_| size);
     trial.measure_change(WRITE, &session, work, || is_stored(&key))?;
     fs::remove_file(&path)?;
-    site.settle()?;
+    trial.settle(&session)?;
     let key = trial.fresh("synced");
     let path = session.path(&key);
     let file = RefCell::new(Some(File::create(&path)?));

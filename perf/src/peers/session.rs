@@ -85,6 +85,11 @@ impl Session {
         self.served.as_ref().map_or(Ok(0.0), |served| process::tree_peak_mib(served.child.id()))
     }
 
+    /// Brings into memory again what serves it, after the page cache was dropped.
+    pub fn warm_programs(&self) -> Result<()> {
+        self.served.as_ref().map_or(Ok(()), |served| process::warm_programs(served.child.id()))
+    }
+
     /// Unmounts, and waits until what serves it has ended.
     pub fn end(mut self) -> Result<()> {
         let Some(served) = &mut self.served else { return Ok(()) };

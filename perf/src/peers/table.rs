@@ -65,7 +65,8 @@ fn introduce(page: &mut String, results: &Results) -> Result<()> {
     writeln!(
         page,
         "- Median (least .. greatest) of {} rounds, in each of which all have their turn, each time another one first. \
-         Before each mount that is measured the page cache is dropped; *cold*: the peer's own cache too. The server has the large object in memory",
+         Before it the page cache is dropped, but for the programs that serve the mount; *cold*: the peer's own cache too. \
+         The server has the large object in memory",
         plan.rounds
     )?;
     writeln!(

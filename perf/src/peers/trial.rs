@@ -139,8 +139,14 @@ impl<'a> Trial<'a> {
     /// Mounts, and makes this measurement like the others.
     pub fn mount(&self, cache: Cache) -> Result<Session> {
         let session = self.site.mount(self.peer, cache)?;
-        self.site.settle()?;
+        self.settle(&session)?;
         Ok(session)
+    }
+
+    /// Drops the page cache, but for the programs that serve the mount.
+    pub fn settle(&self, session: &Session) -> Result<()> {
+        self.site.settle()?;
+        session.warm_programs()
     }
 
     /// A new name for what this peer writes.
@@ -191,7 +197,8 @@ impl<'a> Trial<'a> {
 
     /// Mounts with an empty cache, and measures that: until the first answer.
     pub fn measure_mount(&mut self, quantity: Quantity) -> Result<Session> {
-        self.site.settle()?;
+        // This one brings the programs into memory.
+        self.mount(Cache::Empty)?.end()?;
         let before = Reading { counts: self.site.proxy.counts(), cpu: Duration::ZERO };
         let session = self.site.mount(self.peer, Cache::Empty)?;
         self.take(quantity, &session, &before, (session.mount_time, 1))?;
