@@ -192,17 +192,24 @@ fn requests(cell: &Cell) -> Option<String> {
         return Some("none".into());
     }
     let dollars = cell.counts().dollars_per_million() / operations as f64;
-    Some(format!("{}; {}; ${}", kinds.join(", "), size(each(up_bytes + down_bytes)), number(dollars)))
+    Some(format!("{}; {}; ${}", kinds.join(", "), size(each(up_bytes + down_bytes)), count_text(dollars)))
 }
 
-/// A number of requests.
+/// A number of requests, or what they cost.
 fn count_text(count: f64) -> String {
-    if count.fract() == 0.0 { format!("{count}") } else { number(count) }
+    const LEAST: f64 = 0.001;
+    if count.fract() == 0.0 {
+        format!("{count}")
+    } else if count < LEAST {
+        format!("< {LEAST}")
+    } else {
+        number(count)
+    }
 }
 
 fn size(bytes: f64) -> String {
     let (mib, kib) = (bytes / MIB as f64, bytes / 1024.0);
-    if mib >= 1.0 { format!("{} MiB", number(mib)) } else { format!("{} KiB", number(kib)) }
+    if mib >= 1.0 { format!("{} MiB", number(mib)) } else { format!("{} KiB", count_text(kib)) }
 }
 
 fn operations(cell: &Cell, amount: u64) -> u64 {
@@ -268,19 +275,19 @@ mod tests {
         let refused = anyhow::anyhow!("Operation not permitted (os error 1)");
         results.add(0, mount(), Kind::Rclone, Vec::new(), Some(refused));
         let page = section(&results).unwrap();
-        let row = "| mount, to the first answer, s | 2.00 (1.00 .. 3.00) | 1.00 † | 1.00 | not supported [1] |  \
+        let row = "| first mount, to the first answer, s | 2.00 (1.00 .. 3.00) | 1.00 † | 1.00 | not supported [1] |  \
                    | 0.50 (s3fs); async 1.00 (s3fs) |";
         assert!(page.starts_with("## Beside its peers\n") && page.contains(row), "{page}");
         assert!(page.contains("\n[1] rclone: Operation not permitted (os error 1)\n"));
-        assert!(page.contains("| PUT 1; 0.00 KiB; $5.00 |"), "{page}");
+        assert!(page.contains("| PUT 1; 0 KiB; $5 |"), "{page}");
         assert!(page.contains("| 0.50 s, 20.0 MiB |"), "{page}");
         assert!(page.contains("- Not measured: geesefs: not there"));
     }
 
     #[test]
     fn whole_numbers_of_requests_have_no_fraction() {
-        assert_eq!((count_text(12.0), count_text(12.34)), ("12".to_owned(), "12.3".to_owned()));
-        assert_eq!((size(4096.0), size(3e6)), ("4.00 KiB".to_owned(), "2.86 MiB".to_owned()));
+        assert_eq!([12.0, 12.34, 1e-5, 0.0].map(count_text), ["12", "12.3", "< 0.001", "0"]);
+        assert_eq!((size(4096.0), size(3e6)), ("4 KiB".to_owned(), "2.86 MiB".to_owned()));
     }
 
     #[test]

@@ -195,14 +195,14 @@ impl<'a> Trial<'a> {
         self.take(quantity.stored(), session, &before, (until_stored, amount))
     }
 
-    /// Mounts with an empty cache, and measures that: until the first answer.
-    pub fn measure_mount(&mut self, quantity: Quantity) -> Result<Session> {
+    /// Mounts, and measures that: until the first answer.
+    pub fn measure_mount(&mut self, quantity: Quantity, cache: Cache) -> Result<()> {
         // This one brings the programs into memory.
-        self.mount(Cache::Empty)?.end()?;
+        self.mount(cache)?.end()?;
         let before = Reading { counts: self.site.proxy.counts(), cpu: Duration::ZERO };
-        let session = self.site.mount(self.peer, Cache::Empty)?;
+        let session = self.site.mount(self.peer, cache)?;
         self.take(quantity, &session, &before, (session.mount_time, 1))?;
-        Ok(session)
+        session.end()
     }
 
     fn reading(&self, session: &Session) -> Result<Reading> {
