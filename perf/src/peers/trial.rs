@@ -190,9 +190,11 @@ impl<'a> Trial<'a> {
             })?;
         }
         let until_stored = if early { start.elapsed() } else { elapsed };
-        self.take(quantity, session, &before, (elapsed, amount))?;
-        self.samples.last_mut().expect("it was taken above").1.early = early;
-        self.take(quantity.stored(), session, &before, (until_stored, amount))
+        for (quantity, time) in [(quantity, elapsed), (quantity.stored(), until_stored)] {
+            self.take(quantity, session, &before, (time, amount))?;
+            self.samples.last_mut().expect("it was taken above").1.early = early;
+        }
+        Ok(())
     }
 
     /// Mounts, and measures that: until the first answer.
