@@ -6,7 +6,7 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help build demo test test-quick test-faults test-k8s test-posix test-survive bench bench-quick lint tools install uninstall
+.PHONY: help build demo test test-quick test-faults test-k8s test-posix test-survive bench bench-quick bench-peers lint tools install uninstall
 
 help: ## List the targets
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,11 @@ bench-quick: tools ## Measure the release binary beside disk and raw server, som
 
 bench: export TARN_FULL = 1
 bench: bench-quick ## The same with more rounds and 64 files of 1 GiB at once
+
+bench-peers: tools ## Measure beside s3fs, rclone and other peers, as root; OPTIONS are tarn-perf-peers's; writes perf/RESULTS.md
+	@tests/tools.sh bench
+	$(CARGO) build --release --locked --package tarn-fs --package tarn-perf
+	TARN_BIN=$(CURDIR)/target/release/tarn target/release/tarn-perf-peers $(OPTIONS)
 
 lint: ## Check format, lints, licences and sources
 	@tests/tools.sh lint

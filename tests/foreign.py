@@ -54,8 +54,8 @@ def digest(bucket, key):
     return total.hexdigest()
 
 
-def listed(bucket):
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+def listed(bucket, prefix=""):
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         yield from page.get("Contents", [])
 
 
@@ -69,6 +69,10 @@ def do_list(r):
 
 def do_keys(r):
     return [e["Key"] for e in listed(r["bucket"])]
+
+
+def do_sizes(r):
+    return {e["Key"]: e["Size"] for e in listed(r["bucket"], r["prefix"])}
 
 
 def do_put(r):
@@ -166,11 +170,16 @@ def do_abort(r):
     abort_uploads(r["bucket"])
 
 
-def do_drop(r):
-    """Removes a bucket with all that is in it."""
-    keys = [{"Key": e["Key"]} for e in listed(r["bucket"])]
+def do_clear(r):
+    """Removes all below a prefix."""
+    keys = [{"Key": e["Key"]} for e in listed(r["bucket"], r["prefix"])]
     for start in range(0, len(keys), 1000):
         client.delete_objects(Bucket=r["bucket"], Delete={"Objects": keys[start : start + 1000]})
+
+
+def do_drop(r):
+    """Removes a bucket with all that is in it."""
+    do_clear({"bucket": r["bucket"], "prefix": ""})
     abort_uploads(r["bucket"])
     client.delete_bucket(Bucket=r["bucket"])
 

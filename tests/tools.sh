@@ -7,6 +7,7 @@
 #   tests/tools.sh posix    what `make test-posix` needs besides
 #   tests/tools.sh survive  what `make test-survive` needs besides
 #   tests/tools.sh k8s      what `make test-k8s` needs besides: a Kubernetes, some 20 minutes of building
+#   tests/tools.sh bench    the peers that `make bench-peers` measures beside tarn
 #   tests/tools.sh lint     what .ci/run needs besides
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -161,10 +162,14 @@ posix)
     ;;
 survive) debian systemd-nspawn=systemd-container ;;
 k8s) kubernetes ;;
+bench)
+    # Others have no package in a registry; the benchmark takes those that it finds in .tools/bin and on the path.
+    debian s3fs=s3fs rclone=rclone
+    ;;
 lint)
     rust
     cargo_tool cargo-deny "$cargo_deny_version"
     ;;
-*) die "unknown group '$1': demo, test, posix, survive, k8s or lint" ;;
+*) die "unknown group '$1': demo, test, posix, survive, k8s, bench or lint" ;;
 esac
 say "${1:-test}: everything is there"

@@ -54,7 +54,7 @@ impl Bench {
         let bench = Self { machine, plan, server, foreign, mounts: AtomicU32::new(0), home };
         std::fs::create_dir(bench.local(""))?;
         files::write(&bench.local(LARGE), bench.plan.large, 1)?;
-        raw::Upload::prepare(&bench, LARGE)?.run()?;
+        raw::Upload::prepare(&bench.raw(), &bench.local(LARGE), LARGE)?.run()?;
         Ok(bench)
     }
 
@@ -63,14 +63,9 @@ impl Bench {
         self.home.path().join("local").join(name)
     }
 
-    /// A file for what a program of this run is to be told.
-    pub fn note(&self, name: &str) -> PathBuf {
-        self.home.path().join(name)
-    }
-
-    /// The server's URL.
-    pub fn endpoint(&self) -> String {
-        self.server.endpoint()
+    /// The raw client of the bucket.
+    pub fn raw(&self) -> raw::Client {
+        raw::Client { endpoint: self.server.endpoint(), bucket: BUCKET, notes: self.home.path().to_owned() }
     }
 
     /// The bucket as another client sees it.

@@ -33,22 +33,32 @@ pub fn write_repeats(path: &Path, size: u64, seed: u64) -> Result<Written> {
 }
 
 /// Writes `chunk` again and again, each time with its offset in its first bytes.
-fn write_chunks(path: &Path, size: u64, mut chunk: Vec<u8>) -> Result<Written> {
-    let call = chunk.len() as u64;
+fn write_chunks(path: &Path, size: u64, chunk: Vec<u8>) -> Result<Written> {
     let mut file = File::create_new(path).with_context(|| format!("create {}", path.display()))?;
     let start = Instant::now();
-    let mut at = 0;
-    while at < size {
-        chunk[..8].copy_from_slice(&at.to_le_bytes());
-        let length = (size - at).min(call);
-        file.write_all(&chunk[..length as usize]).with_context(|| format!("write {}", path.display()))?;
-        at += length;
-    }
+    fill_by(&mut file, size, chunk).with_context(|| format!("write {}", path.display()))?;
     let writes = start.elapsed();
     let start = Instant::now();
     // An error of the close is not seen here: whoever needs the bytes in the bucket looks there.
     drop(file);
     Ok(Written { writes, close: start.elapsed() })
+}
+
+/// Writes to an empty file what [`write()`] writes.
+pub fn fill(file: &mut File, size: u64, seed: u64) -> Result<()> {
+    fill_by(file, size, data::bytes(seed, MIB as usize))
+}
+
+fn fill_by(file: &mut File, size: u64, mut chunk: Vec<u8>) -> Result<()> {
+    let call = chunk.len() as u64;
+    let mut at = 0;
+    while at < size {
+        chunk[..8].copy_from_slice(&at.to_le_bytes());
+        let length = (size - at).min(call);
+        file.write_all(&chunk[..length as usize])?;
+        at += length;
+    }
+    Ok(())
 }
 
 /// Reads a file to its end, 1 MiB a call; from the open to the close.

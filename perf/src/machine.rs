@@ -7,6 +7,9 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 use tarn_tests::{paths, run};
 
+/// What runs write themselves, as git is told to leave it out.
+const WRITTEN: &[&str] =
+    &[":!perf/RESULTS.md", ":!perf/results.json", ":!perf/peers.json", ":!perf/peers.svg"];
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Machine and version.
@@ -66,8 +69,7 @@ fn commit() -> Result<String> {
         run::must(Command::new("git").arg("-C").arg(paths::root()).args(arguments), LIMIT)
     };
     let head = git(&["rev-parse", "--short=12", "HEAD"])?.trim().to_owned();
-    // What this run writes itself is no difference.
-    let changed = git(&["status", "--porcelain", "--", ".", ":!perf/RESULTS.md", ":!perf/results.json"])?;
+    let changed = git(&[&["status", "--porcelain", "--", "."], WRITTEN].concat())?;
     Ok(if changed.trim().is_empty() { head } else { format!("{head} with changes") })
 }
 

@@ -1,6 +1,5 @@
 //! The raw client: curl with signed URLs, many transfers at once, nothing done with the bytes.
 
-use crate::bench::{BUCKET, Bench};
 use crate::plan::MIB;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -23,6 +22,17 @@ pub const DOWNLOAD: &str = "curl -Z, 8 ranges of 8 MiB at once";
 /// What an upload is called in the report.
 pub const UPLOAD: &str = "curl -Z, multipart, 8 parts of 8 MiB at once";
 
+/// Where the raw client works.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// The server's URL.
+    pub endpoint: String,
+    /// The bucket.
+    pub bucket: &'static str,
+    /// A folder for what curl is to be told.
+    pub notes: PathBuf,
+}
+
 /// Downloads an object in parallel ranges, to nowhere.
 #[derive(Debug)]
 pub struct Download {
@@ -32,12 +42,12 @@ pub struct Download {
 
 impl Download {
     /// Signs the URL.
-    pub fn prepare(bench: &Bench, key: &str, size: u64) -> Result<Self> {
+    pub fn prepare(client: &Client, key: &str, size: u64) -> Result<Self> {
         #[derive(Deserialize)]
         struct Signed {
             url: String,
         }
-        let Signed { url } = serde_json::from_str(&presign(bench, &["get", BUCKET, key])?)?;
+        let Signed { url } = serde_json::from_str(&presign(client, &["get", client.bucket, key])?)?;
         let mut text = String::new();
         for start in (0..size).step_by(PART as usize) {
             let end = size.min(start + PART) - 1;
@@ -47,7 +57,7 @@ impl Download {
             );
             text.push_str("write-out = \"%{size_download}\\n\"\n");
         }
-        let config = bench.note("download.curl");
+        let config = client.notes.join("download.curl");
         fs::write(&config, text)?;
         Ok(Self { config, size })
     }
@@ -64,7 +74,7 @@ impl Download {
     }
 }
 
-/// A multipart upload of the local file of the same name.
+/// A multipart upload of a local file.
 #[derive(Debug)]
 pub struct Upload {
     config: PathBuf,
@@ -81,13 +91,13 @@ struct SignedUpload {
 
 impl Upload {
     /// Begins the upload, signs its URLs and cuts the file into parts, for curl sends whole files only.
-    pub fn prepare(bench: &Bench, key: &str) -> Result<Self> {
-        let source = bench.local(key);
-        let count = fs::metadata(&source)?.len().div_ceil(PART).to_string();
-        let signed: SignedUpload = serde_json::from_str(&presign(bench, &["put", BUCKET, key, &count])?)?;
-        let parts = bench.note("parts");
+    pub fn prepare(client: &Client, source: &Path, key: &str) -> Result<Self> {
+        let count = fs::metadata(source)?.len().div_ceil(PART).to_string();
+        let signed: SignedUpload =
+            serde_json::from_str(&presign(client, &["put", client.bucket, key, &count])?)?;
+        let parts = client.notes.join("parts");
         fs::create_dir(&parts)?;
-        let mut file = File::open(&source)?;
+        let mut file = File::open(source)?;
         let mut text = String::new();
         for (index, url) in signed.parts.iter().enumerate() {
             let part = parts.join(index.to_string());
@@ -95,9 +105,9 @@ impl Upload {
             transfer(&mut text, &format!("url = \"{url}\"\nupload-file = \"{}\"\n", part.display()));
             write!(text, "output = \"/dev/null\"\nwrite-out = \"{} %header{{etag}}\\n\"\n", index + 1)?;
         }
-        let config = bench.note("upload.curl");
+        let config = client.notes.join("upload.curl");
         fs::write(&config, text)?;
-        Ok(Self { config, complete: signed.complete, note: bench.note("complete.xml"), parts })
+        Ok(Self { config, complete: signed.complete, note: client.notes.join("complete.xml"), parts })
     }
 
     /// Sends the parts and completes the upload; the parts are gone afterwards.
@@ -156,12 +166,12 @@ fn curl(config: &Path) -> Result<String> {
     run::must(&mut curl, LIMIT)
 }
 
-fn presign(bench: &Bench, arguments: &[&str]) -> Result<String> {
+fn presign(client: &Client, arguments: &[&str]) -> Result<String> {
     let mut python = run::command(paths::tool("venv/bin/python")?);
     python
         .arg(paths::root().join("perf/presign.py"))
         .args(arguments)
-        .env("PERF_ENDPOINT", bench.endpoint())
+        .env("PERF_ENDPOINT", &client.endpoint)
         .env("AWS_ACCESS_KEY_ID", ACCESS_KEY)
         .env("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
         .env("AWS_CONFIG_FILE", "/dev/null");

@@ -1,7 +1,9 @@
-//! Writes a run down: `results.json` with every sample, `RESULTS.md` for people. Pure but for [`Report::save`].
+//! Writes a run down: `results.json` with every sample, `RESULTS.md` for people, down to
+//! its first section. Pure but for [`Report::save`].
 
 use crate::figure::{Figure, Goal, Spread};
 use crate::machine::Machine;
+use crate::page;
 use crate::plan::Plan;
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -32,10 +34,10 @@ impl<'a> Report<'a> {
     pub fn save(&self, dir: &Path) -> Result<()> {
         let json = serde_json::to_string_pretty(self)? + "\n";
         std::fs::write(dir.join("results.json"), json).context("write results.json")?;
-        std::fs::write(dir.join("RESULTS.md"), self.markdown()?).context("write RESULTS.md")
+        page::change(&dir.join("RESULTS.md"), |old| Ok(page::with_lead(old, &self.markdown()?)))
     }
 
-    /// The page for people.
+    /// The page for people, without the sections of others.
     pub fn markdown(&self) -> Result<String> {
         let (machine, plan) = (self.machine, self.plan);
         let mut page =
@@ -96,7 +98,8 @@ fn row(figure: &Figure) -> Option<String> {
     Some(format!("| {} | {ours} | {limit} | {ratio} | {goal} | {verdict} |", figure.name))
 }
 
-fn spread(spread: Spread) -> String {
+/// Median and bounds of some samples, as the pages show them.
+pub(crate) fn spread(spread: Spread) -> String {
     let Spread { median, min, max } = spread;
     if min == max {
         number(median)
@@ -106,7 +109,7 @@ fn spread(spread: Spread) -> String {
 }
 
 /// Three figures that mean something.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         size if size >= 100.0 => format!("{value:.0}"),
         size if size >= 10.0 => format!("{value:.1}"),

@@ -148,6 +148,17 @@ impl Bucket<'_> {
         serde_json::from_value(answer).context("list of prefixes")
     }
 
+    /// The keys below a prefix with their sizes.
+    pub fn sizes(&self, prefix: &str) -> Result<BTreeMap<String, u64>> {
+        let answer = self.client.ask(&json!({"op": "sizes", "bucket": self.name, "prefix": prefix}))?;
+        serde_json::from_value(answer).context("list of sizes")
+    }
+
+    /// Removes all objects below a prefix.
+    pub fn clear(&self, prefix: &str) -> Result<()> {
+        self.client.ask(&json!({"op": "clear", "bucket": self.name, "prefix": prefix})).map(drop)
+    }
+
     /// Keys of the multipart uploads that are neither completed nor aborted.
     pub fn uploads(&self) -> Result<Vec<String>> {
         let answer = self.client.ask(&json!({"op": "uploads", "bucket": self.name}))?;

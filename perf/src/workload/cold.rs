@@ -12,7 +12,7 @@ use anyhow::Result;
 pub fn run(bench: &Bench) -> Result<Vec<Figure>> {
     let size = bench.plan.large;
     let gib = size as f64 / GIB as f64;
-    let download = raw::Download::prepare(bench, LARGE, size)?;
+    let download = raw::Download::prepare(&bench.raw(), LARGE, size)?;
     let (mut ours, mut theirs, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..bench.plan.rounds {
         let of_mount = || {

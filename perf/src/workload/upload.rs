@@ -80,7 +80,7 @@ fn one(bench: &Bench, mounted: &Mounted, round: usize) -> Result<Round> {
     };
     let ((written, cpu), local) = in_turns(round, of_mount, of_disk)?;
     std::fs::remove_file(mounted.path(&name))?;
-    let upload = raw::Upload::prepare(bench, LARGE)?;
+    let upload = raw::Upload::prepare(&bench.raw(), &bench.local(LARGE), LARGE)?;
     bench.settle()?;
     let raw = upload.run()?;
     let small = |path: PathBuf| {
