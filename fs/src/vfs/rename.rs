@@ -358,6 +358,8 @@ impl Vfs {
             state.posix.ctime = clock::now();
         }
         self.table.rename(inode.ino, to.clone());
+        // The journal is ahead until then: a worker that takes over would commit the file under its old name.
+        self.log.flush();
         if old.is_some() || unsure { self.commit_locked(inode, file).await } else { Ok(()) }
     }
 

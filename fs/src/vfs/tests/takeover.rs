@@ -139,6 +139,30 @@ async fn the_old_name_of_a_file_goes_though_only_the_journal_knows_its_object() 
     }
 }
 
+/// The kernel sends the last close of a file again beside its rename.
+#[tokio::test]
+async fn a_file_that_was_renamed_is_not_committed_under_its_old_name() {
+    for number in 0.. {
+        let workers = Workers::new();
+        let vfs = workers.first();
+        let made = vfs.create(Ino::ROOT, OsStr::new("old"), 0o644, CALLER, EXCLUSIVE, false).await;
+        let fh = made.expect("create").1.fh;
+        vfs.write(fh, 0, b"body").expect("write");
+        vfs.flush(fh).await.expect("flush");
+        vfs.log.flush();
+        if !workers.dies_while_renaming(&vfs, number).await {
+            assert!(number > 2, "{number} requests were met");
+            return;
+        }
+        let next = workers.next(&workers.open_log().1).await;
+        next.release(fh).await.expect("release");
+        assert!(next.drain().await.failed.is_empty(), "request {number}");
+        Workers::rename_again(&next).await;
+        assert_eq!(names(&next, "").await, ["new"], "request {number}");
+        assert_eq!(workers.object("new").await.as_deref(), Some(&b"body"[..]), "request {number}");
+    }
+}
+
 /// Writes the key's own name into a file that stays open.
 async fn write_open(vfs: &Vfs, key: &str) {
     let (parent, name) = match key.split_once('/') {
