@@ -386,7 +386,9 @@ mod tests {
             });
             let lost = (0..500).find(|_| {
                 let killed = registry.create(&record("/mnt/a")).expect("created");
-                fs::write(registry.path_of(Path::new("/mnt/a")), &text).expect("write");
+                let whole = registry.dir.join("stale");
+                fs::write(&whole, &text).expect("write");
+                fs::rename(whole, registry.path_of(Path::new("/mnt/a"))).expect("rename");
                 let _next = registry.create(&record("/mnt/a")).expect("created");
                 drop(killed);
                 registry.find(Path::new("/mnt/a")).expect("readable").is_none()
