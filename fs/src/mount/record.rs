@@ -291,7 +291,7 @@ impl Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use rustix::io::Errno;
 
     fn registry() -> (tempfile::TempDir, Registry) {
         let temp = tempfile::tempdir().expect("temp dir");
@@ -373,29 +373,14 @@ mod tests {
     }
 
     #[test]
-    fn who_cleans_up_leaves_what_has_replaced_a_stale_record() {
+    fn nobody_writes_or_removes_records_while_another_does() {
         let (_temp, registry) = registry();
-        let stale = Record { process: ProcessId { start_time: 1, ..ProcessId::own() }, ..record("/mnt/a") };
-        let text = serde_json::to_string(&stale).expect("json");
-        let done = AtomicBool::new(false);
-        std::thread::scope(|scope| {
-            scope.spawn(|| {
-                while !done.load(Ordering::Relaxed) {
-                    registry.all().expect("readable");
-                }
-            });
-            let lost = (0..500).find(|_| {
-                let killed = registry.create(&record("/mnt/a")).expect("created");
-                let whole = registry.dir.join("stale");
-                fs::write(&whole, &text).expect("write");
-                fs::rename(whole, registry.path_of(Path::new("/mnt/a"))).expect("rename");
-                let _next = registry.create(&record("/mnt/a")).expect("created");
-                drop(killed);
-                registry.find(Path::new("/mnt/a")).expect("readable").is_none()
-            });
-            done.store(true, Ordering::Relaxed);
-            assert_eq!(lost, None);
-        });
+        let alone =
+            || flock(File::open(&registry.dir).expect("dir"), FlockOperation::NonBlockingLockExclusive);
+        let held = registry.lock().expect("free");
+        assert_eq!(alone(), Err(Errno::WOULDBLOCK));
+        drop(held);
+        assert_eq!(alone(), Ok(()));
     }
 
     #[test]
