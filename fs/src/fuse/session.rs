@@ -88,10 +88,8 @@ pub enum SessionError {
 /// How a session ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// It was unmounted, by whomever.
+    /// It was unmounted, by whomever, or its connection was aborted (`/sys/fs/fuse/connections/N/abort`, `umount -f`).
     Unmounted,
-    /// The connection was aborted (`/sys/fs/fuse/connections/N/abort`, `umount -f`).
-    Aborted,
     /// An event loop failed.
     Failed(String),
 }
@@ -241,7 +239,7 @@ impl SessionHandle {
             let end = ended.wait_for(Option::is_some).await.map(|end| end.clone());
             match end {
                 Ok(Some(Ended::Failed(reason))) => reason,
-                Ok(Some(Ended::Unmounted | Ended::Aborted) | None) => std::future::pending().await,
+                Ok(Some(Ended::Unmounted) | None) => std::future::pending().await,
                 Err(_) => "the session's thread died".to_owned(),
             }
         }
@@ -283,13 +281,13 @@ pub fn unmount_dead(dir: &Path) -> Result<(), SessionError> {
     device::unmount(dir, Mode::Lazy)
 }
 
-/// The kernel ends a loop with ENODEV (which fuser takes as the end) or, if the connection was aborted, ECONNABORTED.
+/// The kernel ends a loop with ENODEV (which fuser takes as the end) or ECONNABORTED: for an aborted connection, and for
+/// an unmount during a read (Linux 6.18).
 fn judge_end(result: io::Result<()>) -> Ended {
     match result {
         Ok(()) => Ended::Unmounted,
         Err(error) => match error.raw_os_error() {
-            Some(libc::ENODEV) => Ended::Unmounted,
-            Some(libc::ECONNABORTED) => Ended::Aborted,
+            Some(libc::ENODEV | libc::ECONNABORTED) => Ended::Unmounted,
             Some(_) | None => Ended::Failed(error.to_string()),
         },
     }
@@ -311,7 +309,7 @@ mod tests {
     fn the_kernels_ends_are_not_failures() {
         assert_eq!(judge_end(Ok(())), Ended::Unmounted);
         assert_eq!(judge_end(Err(io::Error::from_raw_os_error(libc::ENODEV))), Ended::Unmounted);
-        assert_eq!(judge_end(Err(io::Error::from_raw_os_error(libc::ECONNABORTED))), Ended::Aborted);
+        assert_eq!(judge_end(Err(io::Error::from_raw_os_error(libc::ECONNABORTED))), Ended::Unmounted);
         assert!(matches!(judge_end(Err(io::Error::from_raw_os_error(libc::EIO))), Ended::Failed(_)));
     }
 }

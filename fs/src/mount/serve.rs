@@ -60,7 +60,7 @@ impl End {
         }
         match self.session {
             Some(Ended::Failed(reason)) => Err(format!("the session failed: {reason}")),
-            Some(Ended::Unmounted | Ended::Aborted) | None => Ok(()),
+            Some(Ended::Unmounted) | None => Ok(()),
         }
     }
 }
@@ -70,7 +70,6 @@ impl fmt::Display for End {
         let how = match &self.session {
             _ if self.forced => "forced",
             Some(Ended::Unmounted) => "unmounted",
-            Some(Ended::Aborted) => "connection aborted",
             Some(Ended::Failed(_)) => "session failed",
             None => "detached with files still open",
         };
