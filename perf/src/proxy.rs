@@ -8,7 +8,7 @@
 pub mod count;
 pub mod http;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use count::{Counts, Kind};
 use http::{Answer, Body, Request};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -18,8 +18,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Error, ErrorKind, PipeReader, PipeWriter, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
+use tarn_tests::acceptor::Acceptor;
 
 /// No head is longer.
 const LONGEST_HEAD: usize = 64 << 10;
@@ -40,9 +41,8 @@ pub struct Distance {
 /// A running relay on the loopback interface. Dropping it cuts all connections and ends its threads.
 #[derive(Debug)]
 pub struct Proxy {
-    address: SocketAddr,
     state: Arc<State>,
-    acceptor: Option<JoinHandle<()>>,
+    acceptor: Acceptor,
 }
 
 #[derive(Debug)]
@@ -66,8 +66,6 @@ struct Connection {
 impl Proxy {
     /// Starts a relay to `server`, at no distance.
     pub fn start(server: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
-        let address = listener.local_addr()?;
         let state = Arc::new(State {
             server,
             distance: Mutex::default(),
@@ -78,13 +76,13 @@ impl Proxy {
         });
         let accepting = Arc::clone(&state);
         let acceptor =
-            thread::Builder::new().name("proxy".into()).spawn(move || accepting.accept(&listener))?;
-        Ok(Self { address, state, acceptor: Some(acceptor) })
+            Acceptor::start(Ipv4Addr::LOCALHOST.into(), move |listener| accepting.accept(listener))?;
+        Ok(Self { state, acceptor })
     }
 
     /// Its URL, to be used instead of the server's.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.acceptor.endpoint()
     }
 
     /// Moves the server away, for the requests from now on.
@@ -102,11 +100,6 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         *lock(&self.state.stopped) = true;
         self.state.stop.notify_all();
-        // One more connection wakes the acceptor, which then sees that it shall stop.
-        drop(TcpStream::connect(self.address));
-        if let Some(acceptor) = self.acceptor.take() {
-            acceptor.join().expect("the acceptor does not panic");
-        }
     }
 }
 

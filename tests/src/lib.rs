@@ -1,7 +1,8 @@
 //! The test harness of tarn: servers, mounts, another S3 client, and the suites that tests are written in.
 //!
 //! - [`contract`] holds suites that every implementation of a seam must pass.
-//! - [`faulty`] is a proxy before an S3 server that breaks its answers by rule.
+//! - [`faulty`] is a proxy before an S3 server that breaks its answers by rule; [`proxy`] relays bytes, and its connections
+//!   are taken by an [`acceptor`].
 //! - [`http`] answers requests by rule; [`hostile`] is an S3 server whose listings hold what no honest one has.
 //! - [`issuer`] gives out credentials as the services of AWS do.
 //! - [`suite`] runs behaviours on every kind of [`subject`]: a plain local directory as the control, a mount with
@@ -11,13 +12,15 @@
 //! - [`csi`] runs the `tarn-csi` binary.
 //! - [`manager`] is a service manager that keeps descriptors, as systemd does.
 //! - [`systemd`] is a real one, booted in a container.
-//! - [`mount`] runs the `tarn` binary; [`tree`] compares what a mount shows with what the bucket holds.
+//! - [`mount`] runs the `tarn` binary, with an [`alarm`] for what hangs; [`tree`] compares what a mount shows with what the bucket holds.
 //! - [`stuck`] finds who hangs in FUSE.
 //! - [`semantics`] reads SEMANTICS.md, and the quotes of it in the sources of tests.
 //! - [`run`] and [`wait`] start programs and wait for events. Everything has a deadline; nothing sleeps.
 //!
 //! Outside of [`contract`] it uses tarn only through its command line, its protocols and the kernel, never as a library.
 
+pub mod acceptor;
+pub mod alarm;
 pub mod collector;
 pub mod contract;
 pub mod csi;

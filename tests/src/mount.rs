@@ -3,13 +3,13 @@
 //! Invariants: a mount that is dropped leaves no process and no mount, whatever state it was in; one that answers
 //! nothing is killed, keeper and worker, after its limit, so that the test that waits in the kernel gets an error instead of hanging.
 
+use crate::alarm::Alarm;
 use crate::server::{ACCESS_KEY, SECRET_KEY, Server};
 use crate::{paths, run, wait};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 use tempfile::NamedTempFile;
 
@@ -140,7 +140,7 @@ impl MountPlan {
             .spawn()
             .context("start tarn")?;
         // From here on nothing can hang for longer than the limit, not even the first look at the mount.
-        let alarm = Alarm::set(&child, self.limit)?;
+        let alarm = alarm(&child, self.limit)?;
         wait::mount_table(&child, CHANGE_LIMIT, || is_mounted(&self.dir))?;
         // In the table is not yet answering: this waits for the first answer, or for the end of the process.
         let answers = is_mounted(&self.dir)? && std::fs::metadata(&self.dir).is_ok();
@@ -343,37 +343,16 @@ fn detach(dir: &Path) -> Result<()> {
     run::must(&mut command, CHANGE_LIMIT).map(drop)
 }
 
-/// Kills a process that runs for too long; dropped, it does nothing any more.
-#[derive(Debug)]
-struct Alarm {
-    stop: Option<mpsc::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Alarm {
-    fn set(child: &Child, limit: Duration) -> Result<Self> {
-        let (process, pid) = (wait::watch(child)?, wait::pid(child));
-        let (stop, stopped) = mpsc::channel();
-        let thread = std::thread::Builder::new().name("alarm".into()).spawn(move || {
-            if stopped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("the mount is killed after {limit:?}: something hangs");
-                // They may have ended by themselves in this moment, which is as good.
-                let worker = worker_of(pid);
-                let _ = pidfd_send_signal(&process, Signal::KILL);
-                if let Ok(Some(worker)) = worker {
-                    let _ = kill_process(worker, Signal::KILL);
-                }
-            }
-        })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
-    }
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            thread.join().expect("the alarm does not panic");
+/// Kills a mount that runs for too long.
+fn alarm(child: &Child, limit: Duration) -> Result<Alarm> {
+    let (process, pid) = (wait::watch(child)?, wait::pid(child));
+    Alarm::set(limit, move || {
+        eprintln!("the mount is killed after {limit:?}: something hangs");
+        // They may have ended by themselves in this moment, which is as good.
+        let worker = worker_of(pid);
+        let _ = pidfd_send_signal(&process, Signal::KILL);
+        if let Ok(Some(worker)) = worker {
+            let _ = kill_process(worker, Signal::KILL);
         }
-    }
+    })
 }

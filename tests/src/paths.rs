@@ -17,7 +17,7 @@ pub fn tool(path: &str) -> Result<PathBuf> {
     Ok(tool)
 }
 
-/// The `tarn` binary: `$TARN_BIN`, or the one that was built beside this test program.
+/// The `tarn` binary: `$TARN_BIN`, or the one that was built beside this program.
 pub fn tarn() -> Result<PathBuf> {
     match std::env::var_os("TARN_BIN") {
         Some(path) => Ok(path.into()),
@@ -25,10 +25,11 @@ pub fn tarn() -> Result<PathBuf> {
     }
 }
 
-/// A binary of this workspace that was built beside this test program.
+/// A binary of this workspace that was built beside this program, or above `deps` if this is a test.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let test = std::env::current_exe().context("path of the test program")?;
-    let profile = test.parent().and_then(Path::parent).context("the test program is in target/*/deps")?;
+    let own = std::env::current_exe().context("path of this program")?;
+    let folder = own.parent().context("this program is in no folder")?;
+    let profile = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let program = profile.join(name);
     if !program.exists() {
         bail!("{} is missing: run `cargo build --workspace`", program.display());

@@ -3,7 +3,8 @@
 //! It relays bytes and knows only the first line of a request. A request line is recognised at the start of what
 //! one read delivers, which is where HTTP clients put it.
 
-use anyhow::{Context, Result};
+use crate::acceptor::Acceptor;
+use anyhow::Result;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,9 +14,8 @@ use std::thread::JoinHandle;
 /// A running relay. Dropping it cuts all connections and ends its threads.
 #[derive(Debug)]
 pub struct Proxy {
-    address: SocketAddr,
     state: Arc<State>,
-    acceptor: Option<JoinHandle<()>>,
+    acceptor: Acceptor,
 }
 
 #[derive(Debug)]
@@ -33,8 +33,6 @@ struct State {
 impl Proxy {
     /// Starts a relay to `server` on a free port of the same address.
     pub fn start(server: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind((server.ip(), 0)).context("listen")?;
-        let address = listener.local_addr()?;
         let state = Arc::new(State {
             server,
             requests: Mutex::default(),
@@ -45,16 +43,14 @@ impl Proxy {
             goes_on: Condvar::new(),
             stopped: AtomicBool::new(false),
         });
-        let acceptor = std::thread::Builder::new().name("proxy".into()).spawn({
-            let state = Arc::clone(&state);
-            move || state.accept(&listener)
-        })?;
-        Ok(Self { address, state, acceptor: Some(acceptor) })
+        let accepting = Arc::clone(&state);
+        let acceptor = Acceptor::start(server.ip(), move |listener| accepting.accept(listener))?;
+        Ok(Self { state, acceptor })
     }
 
     /// Its URL, to be used instead of the server's.
     pub fn endpoint(&self) -> String {
-        format!("http://{}", self.address)
+        self.acceptor.endpoint()
     }
 
     /// Takes the requests since the last call, each as `METHOD /path?query`.
@@ -86,11 +82,6 @@ impl Drop for Proxy {
         self.state.stopped.store(true, Ordering::SeqCst);
         self.state.hang(false);
         self.state.close_all();
-        // One more connection wakes the acceptor, which then sees that it shall stop.
-        drop(TcpStream::connect(self.address));
-        if let Some(acceptor) = self.acceptor.take() {
-            acceptor.join().expect("the acceptor does not panic");
-        }
     }
 }
 

@@ -5,7 +5,7 @@
 //! tarn ends cleanly, after a new mount with an empty cache everything is as it was, and nobody hangs in FUSE.
 
 use crate::disk;
-use crate::foreign::{Bucket, Foreign};
+use crate::foreign::{Bucket, Foreign, Object};
 use crate::mount::{Mount, MountPlan};
 use crate::server::Server;
 use crate::stuck;
@@ -208,13 +208,12 @@ impl<'a> Subject<'a> {
         let Some(tarn) = &self.tarn else { return Ok(()) };
         let mut before = tree::read(&self.root).context("read the tree at the end of the test")?;
         self.take_mount().unmount().context("unmount at the end of the test")?;
-        self.check_bucket(&before)?;
+        let objects = self.check_bucket(&before)?;
         empty(&tarn.plan.cache)?;
         self.mount_again().context("mount again with an empty cache")?;
         let mut after = tree::read(&self.root).context("read the tree after a new mount")?;
-        for phantom in self.phantoms(&before)?.into_iter().chain(self.phantoms(&after)?) {
-            before.remove(&phantom);
-            after.remove(&phantom);
+        for tree in [&mut before, &mut after] {
+            self.leave_out_phantoms(tree, &objects)?;
         }
         tree::same(&before, &after).context("after a new mount with an empty cache")?;
         self.take_mount().unmount()?;
@@ -222,25 +221,26 @@ impl<'a> Subject<'a> {
         self.bucket().drop_all()
     }
 
-    fn check_bucket(&self, tree: &Tree) -> Result<()> {
-        tree::compare(tree, &self.bucket().objects()?)?;
+    /// The objects are those of the tree.
+    fn check_bucket(&self, tree: &Tree) -> Result<Vec<Object>> {
+        let objects = self.bucket().objects()?;
+        tree::compare(tree, &objects)?;
         let uploads = self.bucket().uploads()?;
         ensure!(uploads.is_empty(), "uploads are left half done: {uploads:?}");
-        Ok(())
+        Ok(objects)
     }
 
-    /// Directories that only the server's listings have, without any key: MinIO keeps the old data of an object that was
-    /// replaced by a PUT whose client died (`<key>/<uuid>/part.1`), and lists that as a prefix when the object is gone.
-    fn phantoms(&self, tree: &Tree) -> Result<Vec<String>> {
-        let bucket = self.bucket();
-        let mut phantoms = Vec::new();
-        for path in tree::without_keys(tree, &bucket.keys()?) {
+    /// Removes directories that only the server's listings have, without any key: MinIO keeps the old data of an object
+    /// that was replaced by a PUT whose client died (`<key>/<uuid>/part.1`), and lists that as a prefix when the object is
+    /// gone.
+    fn leave_out_phantoms(&self, tree: &mut Tree, objects: &[Object]) -> Result<()> {
+        for path in tree::without_keys(tree, objects) {
             let parent = path.rsplit_once('/').map_or(String::new(), |(parent, _)| format!("{parent}/"));
-            if bucket.prefixes(&parent)?.contains(&format!("{path}/")) {
-                phantoms.push(path);
+            if self.bucket().prefixes(&parent)?.contains(&format!("{path}/")) {
+                tree.remove(&path);
             }
         }
-        Ok(phantoms)
+        Ok(())
     }
 
     fn tarn(&self) -> &Tarn<'a> {

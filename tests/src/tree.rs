@@ -44,7 +44,7 @@ pub fn read(root: &Path) -> Result<Tree> {
 
 fn collect(dir: &Path, prefix: &str, tree: &mut Tree) -> Result<()> {
     let entries = match std::fs::read_dir(dir) {
-        // Listed all the same, perhaps by the server: see `Subject::finish`.
+        // Listed all the same, perhaps by the server: see `Subject::leave_out_phantoms`.
         Err(error) if error.kind() == ErrorKind::NotFound && !prefix.is_empty() => return Ok(()),
         entries => entries.with_context(|| format!("list {}", dir.display()))?,
     };
@@ -69,9 +69,9 @@ fn collect(dir: &Path, prefix: &str, tree: &mut Tree) -> Result<()> {
 }
 
 /// Directories of which the bucket has no key, not even a marker.
-pub fn without_keys(tree: &Tree, keys: &[String]) -> Vec<String> {
+pub fn without_keys(tree: &Tree, objects: &[Object]) -> Vec<String> {
     let is_below = |key: &str, path: &str| key.strip_prefix(path).is_some_and(|rest| rest.starts_with('/'));
-    let has_key = |path: &str| keys.iter().any(|key| is_below(key, path));
+    let has_key = |path: &str| objects.iter().any(|object| is_below(&object.key, path));
     let directories = tree.iter().filter(|(_, entry)| **entry == Entry::Dir);
     directories.map(|(path, _)| path.clone()).filter(|path| !has_key(path)).collect()
 }

@@ -251,9 +251,7 @@ impl RecordFile {
         self.file.write_all(&text)?;
         self.file.set_len(text.len() as u64)
     }
-}
 
-impl RecordFile {
     fn remove(&self) -> io::Result<()> {
         let _lock = self.registry.lock()?;
         remove_own(&self.path, self.file.metadata()?.ino())

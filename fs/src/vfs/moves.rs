@@ -70,7 +70,7 @@ impl Vfs {
             owner: Some(self.options.owner),
             ..Record::open(request.to.clone(), None)
         };
-        match self.cache.stage(&Entry::File(Box::new(record.clone())).label(&self.bucket)) {
+        match self.cache.stage(&self.label(&record)) {
             Ok(staged) => {
                 let file = Arc::new(StagedFile::new(staged, self.bucket.clone(), record));
                 self.uploader.copy(request, &file).await

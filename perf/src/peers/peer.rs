@@ -3,7 +3,7 @@
 //!
 //! Credentials are in the environment of the program only.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::Serialize;
 use std::ffi::OsStr;
@@ -107,7 +107,7 @@ impl Peer {
         let Some((name, version)) = kind.program() else {
             return Ok(Self { kind, version: "a folder beside the caches".into(), program: PathBuf::new() });
         };
-        let program = if kind.is_ours() { own()? } else { on_path(name)? };
+        let program = if kind.is_ours() { paths::tarn()? } else { on_path(name)? };
         let text = run::must(run::command(&program).arg(version), VERSION_LIMIT)?;
         let line = text.lines().find(|line| !line.trim().is_empty()).context("it says no version")?;
         // What it was built with is of no interest here.
@@ -154,15 +154,6 @@ impl Peer {
         words.extend(command.get_args().map(|word| word.to_string_lossy().replace("0MiB", "SIZE")));
         Some(words.join(" "))
     }
-}
-
-fn own() -> Result<PathBuf> {
-    if std::env::var_os("TARN_BIN").is_some() {
-        return paths::tarn();
-    }
-    let beside = std::env::current_exe()?.with_file_name("tarn");
-    ensure!(beside.exists(), "{} is missing: build tarn-fs", beside.display());
-    Ok(beside)
 }
 
 fn on_path(name: &str) -> Result<PathBuf> {

@@ -166,8 +166,7 @@ impl Cell {
 
     /// Median and bounds of the samples in the quantity's unit.
     pub fn spread(&self) -> Option<Spread> {
-        let unit = self.quantity.unit;
-        Spread::of(&self.samples.iter().map(|sample| unit.value(sample)).collect::<Vec<_>>())
+        self.spread_of(|sample| self.quantity.unit.value(sample))
     }
 
     /// Whether the program went on before its file was in the bucket.
@@ -182,7 +181,11 @@ impl Cell {
 
     /// Median of something of the samples.
     pub fn median(&self, of: impl Fn(&Sample) -> f64) -> Option<f64> {
-        Spread::of(&self.samples.iter().map(of).collect::<Vec<_>>()).map(|spread| spread.median)
+        self.spread_of(of).map(|spread| spread.median)
+    }
+
+    fn spread_of(&self, of: impl Fn(&Sample) -> f64) -> Option<Spread> {
+        Spread::of(&self.samples.iter().map(of).collect::<Vec<_>>())
     }
 }
 

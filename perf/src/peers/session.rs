@@ -10,9 +10,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+use tarn_tests::alarm::Alarm;
 use tarn_tests::mount::is_mounted;
 use tarn_tests::{run, wait};
 
@@ -53,7 +52,11 @@ impl Session {
             .spawn()
             .context("start it")?;
         // From here on nothing can hang for longer than the limit, not even the first look at the mount.
-        let alarm = Alarm::set(child.id(), limit)?;
+        let pid = child.id();
+        let alarm = Alarm::set(limit, move || {
+            eprintln!("peers: the mount is killed after {limit:?}: too slow, or it hangs");
+            kill_tree(pid);
+        })?;
         let appeared = wait::mount_table(&child, CHANGE_LIMIT, || is_mounted(place.root));
         let mounted = appeared.and_then(|()| is_mounted(place.root));
         let ended = child.try_wait()?;
@@ -108,15 +111,15 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(served) = &mut self.served else { return };
-        if served.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+        let Some(Served { mut child, alarm }) = self.served.take() else { return };
+        if child.try_wait().is_ok_and(|ended| ended.is_none()) {
             // Killing first: it aborts the connection, so nothing waits in the kernel any more.
-            kill_tree(served.child.id());
-            if let Err(error) = served.child.wait() {
+            kill_tree(child.id());
+            if let Err(error) = child.wait() {
                 eprintln!("peers: a process stays: {error}");
             }
         }
-        served.alarm.stop();
+        drop(alarm);
         if is_mounted(&self.root).unwrap_or(true)
             && let Err(error) = run::must(Command::new("umount").arg("-l").arg(&self.root), CHANGE_LIMIT)
         {
@@ -140,37 +143,5 @@ fn kill_tree(pid: u32) {
             // It may have ended by itself in this moment, which is as good.
             let _ = kill_process(pid, Signal::KILL);
         }
-    }
-}
-
-/// Kills the processes of a mount that takes too long. Dropped or stopped, it does nothing any more.
-#[derive(Debug)]
-struct Alarm {
-    running: Option<(mpsc::Sender<()>, JoinHandle<()>)>,
-}
-
-impl Alarm {
-    fn set(pid: u32, limit: Duration) -> Result<Self> {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let thread = thread::Builder::new().name("alarm".into()).spawn(move || {
-            if stopped.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
-                eprintln!("peers: the mount is killed after {limit:?}: too slow, or it hangs");
-                kill_tree(pid);
-            }
-        })?;
-        Ok(Self { running: Some((stop, thread)) })
-    }
-
-    fn stop(&mut self) {
-        if let Some((stop, thread)) = self.running.take() {
-            drop(stop);
-            thread.join().expect("the alarm does not panic");
-        }
-    }
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        self.stop();
     }
 }

@@ -38,7 +38,8 @@ pub fn untar(trial: &mut Trial<'_>) -> Result<()> {
     let archive = trial.site.local("tree.tar");
     whole_tree(trial, UNTAR, |source, target| {
         if !archive.exists() {
-            must(Command::new("tar").arg("-cf").arg(&archive).arg("-C").arg(source).arg("."))?;
+            let mut tar = Command::new("tar");
+            run::must(tar.arg("-cf").arg(&archive).arg("-C").arg(source).arg("."), Duration::from_secs(60))?;
         }
         let mut tar = Command::new("tar");
         tar.arg("--no-same-owner").arg("-xf").arg(&archive).arg("-C").arg(target);
@@ -138,8 +139,4 @@ fn tree(root: &Path) -> Result<BTreeMap<String, u64>> {
         }
     }
     Ok(files)
-}
-
-fn must(command: &mut Command) -> Result<()> {
-    run::must(command, Duration::from_secs(60)).map(drop)
 }

@@ -1,4 +1,5 @@
 use super::*;
+use std::thread::JoinHandle;
 
 const LARGE: usize = 300 << 10;
 

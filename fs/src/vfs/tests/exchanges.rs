@@ -2,8 +2,7 @@
 
 use super::faulty::{Fault, FaultyStore, copy_dir};
 use super::*;
-use crate::store::{CopyRequest, PartKinds};
-use crate::store::{Depth, ListRequest, Op};
+use crate::store::{CopyRequest, Depth, ListRequest, Op, PartKinds};
 use std::collections::BTreeMap;
 
 /// The two sides by their keys, each with its own bytes.

@@ -119,9 +119,7 @@ async fn the_old_name_of_a_file_goes_though_only_the_journal_knows_its_object() 
     for number in 0.. {
         let workers = Workers::new();
         let vfs = workers.first();
-        let made = vfs.create(Ino::ROOT, OsStr::new("old"), 0o644, CALLER, EXCLUSIVE, false).await;
-        let fh = made.expect("create").1.fh;
-        vfs.write(fh, 0, b"body").expect("write");
+        let fh = write_new(&vfs, (Ino::ROOT, "old"), EXCLUSIVE, b"body").await;
         vfs.log.flush();
         let mut state = workers.open_log().1;
         state.apply(Record::Intent { unique: RENAME.unique, at: Time(clock::now()) });
@@ -145,9 +143,7 @@ async fn a_file_that_was_renamed_is_not_committed_under_its_old_name() {
     for number in 0.. {
         let workers = Workers::new();
         let vfs = workers.first();
-        let made = vfs.create(Ino::ROOT, OsStr::new("old"), 0o644, CALLER, EXCLUSIVE, false).await;
-        let fh = made.expect("create").1.fh;
-        vfs.write(fh, 0, b"body").expect("write");
+        let fh = write_new(&vfs, (Ino::ROOT, "old"), EXCLUSIVE, b"body").await;
         vfs.flush(fh).await.expect("flush");
         vfs.log.flush();
         if !workers.dies_while_renaming(&vfs, number).await {
@@ -163,6 +159,14 @@ async fn a_file_that_was_renamed_is_not_committed_under_its_old_name() {
     }
 }
 
+/// Makes a file with these bytes, which stays open.
+async fn write_new(vfs: &Vfs, (parent, name): (Ino, &str), flags: OpenFlags, body: &[u8]) -> u64 {
+    let made = vfs.create(parent, OsStr::new(name), 0o644, CALLER, flags, false).await;
+    let fh = made.expect("create").1.fh;
+    vfs.write(fh, 0, body).expect("write");
+    fh
+}
+
 /// Writes the key's own name into a file that stays open.
 async fn write_open(vfs: &Vfs, key: &str) {
     let (parent, name) = match key.split_once('/') {
@@ -172,9 +176,7 @@ async fn write_open(vfs: &Vfs, key: &str) {
         }
         None => (Ino::ROOT, key),
     };
-    let made = vfs.create(parent, OsStr::new(name), 0o644, CALLER, WRITE, false).await;
-    let fh = made.expect("create").1.fh;
-    vfs.write(fh, 0, key.as_bytes()).expect("write");
+    let fh = write_new(vfs, (parent, name), WRITE, key.as_bytes()).await;
     vfs.fsync(fh).await.expect("fsync");
 }
 
@@ -284,9 +286,7 @@ async fn a_mount_is_taken_over_before_a_directorys_rename_has_ended() {
     let vfs = workers.first();
     let old = vfs.mkdir(Ino::ROOT, OsStr::new("old"), 0o755, CALLER).await.expect("mkdir").attr.ino;
     for name in ["a", "b"] {
-        let made = vfs.create(old, OsStr::new(name), 0o644, CALLER, EXCLUSIVE, false).await;
-        let fh = made.expect("create").1.fh;
-        vfs.write(fh, 0, b"body").expect("write");
+        let fh = write_new(&vfs, (old, name), EXCLUSIVE, b"body").await;
         vfs.fsync(fh).await.expect("fsync");
         vfs.release(fh).await.expect("release");
     }
