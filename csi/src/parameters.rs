@@ -67,6 +67,7 @@ pub const PARAMETERS: &[Spec] = &[
     option("commit", "commit"),
     option("backlogSize", "backlog-size"),
     option("backlogAge", "backlog-age"),
+    option("exclusive", "exclusive"),
     spec(CACHE_TIER, Stands::Both),
     option("cacheSize", "cache-size"),
     option("memoryLimit", "memory-limit"),

@@ -154,6 +154,8 @@ pub struct FileSettings {
     pub memory_limit: u64,
     /// When a close is answered; one of [`table::COMMITS`].
     pub commit: Commit,
+    /// Who says which of several exclusive creates was first; one of [`table::EXCLUSIVES`].
+    pub exclusive: Exclusive,
     /// The most bytes that what is mounted may hold; `None` is no quota.
     pub quota: Option<u64>,
 }
@@ -170,6 +172,15 @@ pub enum Commit {
         /// How long a file may wait.
         max_age: Duration,
     },
+}
+
+/// Who says which of several exclusive creates of one name (`O_EXCL`) was first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exclusive {
+    /// The bucket, among all its nodes: the object is made before the file is open.
+    Bucket,
+    /// This mount: the object is made with the first flush.
+    Node,
 }
 
 /// The serving process.
@@ -317,6 +328,10 @@ fn files(reader: &Reader<'_>, caller: &Caller, part: u64) -> Result<FileSettings
         always_checked: reader.word("verify", table::VERIFIES)? == Some("always"),
         memory_limit: reader.size_in("memory-limit", memory, MEMORY_MIN..=1 << 40, "32MiB to 1TiB")?,
         commit: commit(reader)?,
+        exclusive: match reader.word("exclusive", table::EXCLUSIVES)? {
+            Some("node") => Exclusive::Node,
+            Some(_) | None => Exclusive::Bucket,
+        },
         quota: quota(reader)?,
     })
 }

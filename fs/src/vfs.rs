@@ -56,7 +56,7 @@ pub use space::{Allocate, Seek, Space};
 pub use xattr::XattrMode;
 
 use crate::clock;
-use crate::config::Commit;
+use crate::config::{Commit, Exclusive};
 use crate::error::{Error, Result};
 use crate::inode::{Directory, Ino, Inode, Marker, Node, Table};
 use crate::journal::{self, Record};
@@ -114,6 +114,8 @@ pub struct Options {
     pub note_after: Duration,
     /// When a close is answered.
     pub commit: Commit,
+    /// Who says which of several exclusive creates was first.
+    pub exclusive: Exclusive,
     /// This machine's name, for the names of conflict copies.
     pub host: String,
     /// The process that keeps the mount: what is staged is its own while it lives, though workers come and go.

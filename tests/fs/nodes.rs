@@ -12,6 +12,7 @@ use tarn_tests::suite::{Behaviour, On};
 pub(crate) const TARN: &[Behaviour] = behaviours!(
     On::Tarn,
     only_one_node_makes_a_file_exclusively,
+    exclusive_creation_can_be_left_to_each_node,
     only_one_node_makes_a_directory,
     only_one_node_makes_a_link,
     a_lock_file_goes_from_node_to_node,
@@ -20,7 +21,11 @@ pub(crate) const TARN: &[Behaviour] = behaviours!(
 
 /// The same bucket, mounted as another node would.
 fn elsewhere(subject: &Subject<'_>) -> Mount {
-    let mut plan = subject.plan().clone().with(&["--attr-ttl", "0s"]);
+    elsewhere_with(subject, &[])
+}
+
+fn elsewhere_with(subject: &Subject<'_>, options: &[&str]) -> Mount {
+    let mut plan = subject.plan().clone().with(&["--attr-ttl", "0s"]).with(options);
     plan.dir = subject.scratch();
     plan.cache = plan.cache.with_file_name("cache-elsewhere");
     private_dir(&plan.cache).unwrap();
@@ -41,6 +46,31 @@ fn only_one_node_makes_a_file_exclusively(subject: &Subject<'_>) {
     other.unmount().unwrap();
     subject.remount().unwrap();
     assert_eq!(fs::read(subject.path("lock")).unwrap(), b"winner");
+}
+
+/// SEMANTICS: "If another node makes the name meanwhile, the later of their closes is a conflict: ESTALE, and both
+/// files are kept."
+fn exclusive_creation_can_be_left_to_each_node(subject: &Subject<'_>) {
+    let other = elsewhere_with(subject, &["--exclusive", "node"]);
+    let mut later = File::create_new(other.dir().join("lock")).unwrap();
+    let again = File::create_new(other.dir().join("lock")).unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+    later.write_all(b"later").unwrap();
+    let mut first = File::create_new(subject.path("lock")).unwrap();
+    first.write_all(b"first").unwrap();
+    drop(first);
+    let error = later.sync_all().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(Errno::STALE.raw_os_error()), "{error}");
+    drop(later);
+    other.unmount().unwrap();
+    let mut kept: Vec<_> = subject.bucket().objects().unwrap().into_iter().map(|object| object.key).collect();
+    kept.sort();
+    assert!(
+        matches!(kept.as_slice(), [lock, beside] if lock == "lock" && beside.starts_with("lock.conflict-"))
+    );
+    assert_eq!(subject.bucket().get("lock").unwrap(), b"first");
+    assert_eq!(subject.bucket().get(&kept[1]).unwrap(), b"later");
+    subject.remount().unwrap();
 }
 
 /// SEMANTICS: "Lock files made with `link(2)` do not work; those made with `open(O_EXCL)`, `mkdir` or

@@ -102,6 +102,8 @@ pub const ENCRYPTIONS: &[&str] = &["none", "s3", "kms", "c"];
 pub const ATTRIBUTES: &[&str] = &["keep", "fixed"];
 /// When a written file is in the bucket.
 pub const COMMITS: &[&str] = &["close", "async"];
+/// Who says which of several exclusive creates was first.
+pub const EXCLUSIVES: &[&str] = &["bucket", "node"];
 /// Which reads are compared with the checksums of the bucket before they are used.
 pub const VERIFIES: &[&str] = &["auto", "always"];
 /// Whether the server is tried out at the first mount of a bucket.
@@ -307,6 +309,14 @@ pub const OPTIONS: &[Spec] = &[
         Kind::Time,
         "TIME",
         "With commit=async, let a file wait for its upload this long before a close waits too [default: 1m]",
+    ),
+    option(
+        Files,
+        "exclusive",
+        Kind::Word(EXCLUSIVES),
+        "bucket|node",
+        "Make a file of open(O_EXCL) in the bucket at once, so that one node wins, or save that PUT where one node writes \
+         [default: bucket]",
     ),
     option(Mount, "read-only", Kind::Switch, "BOOL", "Refuse every change [default: false]"),
     option(

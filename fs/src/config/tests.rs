@@ -41,6 +41,7 @@ fn the_defaults_are_the_documented_ones() {
         always_checked: false,
         memory_limit: 96 << 20,
         commit: Commit::Close,
+        exclusive: Exclusive::Bucket,
         quota: None,
     };
     assert_eq!(config.files, expected);

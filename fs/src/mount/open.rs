@@ -144,6 +144,7 @@ fn options(config: &Config, owner: ProcessId) -> Options {
         max_requests: config.store.max_requests,
         note_after: NOTE_AFTER,
         commit: config.files.commit,
+        exclusive: config.files.exclusive,
         host: host_name(),
         owner,
     }

@@ -5,6 +5,7 @@ use super::namespace::Use;
 use super::open::{OpenFlags, Opened};
 use super::{Caller, Vfs};
 use crate::clock;
+use crate::config::Exclusive;
 use crate::error::{Error, Result};
 use crate::inode::{Child, Content, File, FileState, Ino, Inode, Listing, Marker, Node, Place, Stage, Stamp};
 use crate::journal::StagedFile;
@@ -23,7 +24,7 @@ const TARGET_MAX: usize = 4095;
 
 impl Vfs {
     /// Makes and opens a file (`FUSE_CREATE`). The object appears with the first flush; before the answer if the
-    /// store has to say who was first, on whichever node (`O_EXCL`), or whether it takes such a name at all.
+    /// store has to say who was first (`O_EXCL`, [`Exclusive::Bucket`]), or whether it takes such a name at all.
     pub async fn create(
         &self,
         parent: Ino,
@@ -40,9 +41,9 @@ impl Vfs {
         }
         let held = self.hold(&[Use::Name(parent, &name)]).await;
         match self.resolve(parent, &name).await {
-            Ok(_) if flags.exclusive && !self.may_be_done() => return Err(Error::Exists),
             // Whose it is shows when it is made.
-            Ok(_) if flags.exclusive => {}
+            Ok(_) if flags.exclusive && self.may_be_done() => {}
+            Ok(inode) if flags.exclusive && !self.is_half_made(&inode) => return Err(Error::Exists),
             Ok(inode) => {
                 drop(held);
                 let opened = self.open(inode.ino, flags, passthrough).await?;
@@ -52,7 +53,8 @@ impl Vfs {
             Err(Error::NotFound) => self.quota.must_have_room()?,
             Err(error) => return Err(error),
         }
-        if flags.exclusive || !name.is_plain() {
+        let wins_in_bucket = flags.exclusive && self.options.exclusive == Exclusive::Bucket;
+        if wins_in_bucket || !name.is_plain() {
             drop(held);
             let entry = self.mknod(parent, name.as_ref(), Kind::File, mode, caller).await?;
             let opened = self.open(entry.attr.ino, flags, passthrough).await;
@@ -63,6 +65,15 @@ impl Vfs {
         let inode = self.new_file(parent, &name, mode, caller)?;
         let opened = self.finish_open(&inode, OpenFlags { write: true, ..flags }, passthrough)?;
         Ok((self.entry(&inode, Some(Place { parent, name })), opened))
+    }
+
+    /// Whether the worker of this very request was killed when it had made the file and not yet opened it.
+    fn is_half_made(&self, inode: &Inode) -> bool {
+        let Some(file) = inode.file().filter(|_| self.is_resent()) else { return false };
+        let state = file.state.lock();
+        let Content::Staged(stage) = &state.content else { return false };
+        let is_new = stage.base.is_none() && stage.committed.is_none() && !stage.file.is_closed();
+        is_new && state.handles.none()
     }
 
     /// Attributes and headers of something new, as its directory hands them on.

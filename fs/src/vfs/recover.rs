@@ -50,6 +50,8 @@ impl Vfs {
             }
             return Ok(report);
         }
+        // A name that one of them leaves may be where the next one goes.
+        moves.sort_by_key(|(_, of)| of.written);
         // An exchange goes on from where its moves have ended.
         let behind = exchanges.is_empty();
         self.resume_moves(moves, behind, &mut files, &mut report).await?;

@@ -281,17 +281,25 @@ async fn a_file_of_a_large_directory_is_one_head_away() {
 }
 
 /// SEMANTICS: "That is one PUT more for an exclusive `open` than for a plain one."
+/// SEMANTICS: "With `--exclusive=node` it saves that PUT, and holds among the programs of one mount."
 #[tokio::test]
 async fn an_exclusive_open_costs_one_put_more() {
     let world = World::new();
-    assert_eq!(names(&world.vfs, "").await, [""; 0]);
-    for (name, exclusive, puts) in [("plain", false, 1), ("exclusive", true, 2)] {
+    let node = mount_with(world.store.clone(), &world.dir.path().join("node"), None, |options| {
+        options.attr_ttl = Duration::from_secs(3600);
+        options.exclusive = Exclusive::Node;
+    });
+    for (vfs, name, exclusive, puts) in
+        [(&world.vfs, "plain", false, 1), (&world.vfs, "of all nodes", true, 2), (&node, "of one", true, 1)]
+    {
+        names(vfs, "").await;
         let flags = OpenFlags { exclusive, ..WRITE };
+        let create = async || vfs.create(Ino::ROOT, OsStr::new(name), 0o644, CALLER, flags, false).await;
         let write = async {
-            let made = world.vfs.create(Ino::ROOT, OsStr::new(name), 0o644, CALLER, flags, false).await;
-            let (_, opened) = made.expect("free");
-            world.vfs.write(opened.fh, 0, b"x").expect("write");
-            world.close(opened.fh).await;
+            let (_, opened) = create().await.expect("free");
+            assert_eq!(matches!(create().await, Err(Error::Exists)), exclusive);
+            vfs.write(opened.fh, 0, b"x").expect("write");
+            vfs.flush(opened.fh).await.expect("flush");
         };
         assert_eq!(cost(&world, write).await, [(Op::Put, puts)], "{name}");
     }

@@ -1,7 +1,7 @@
 //! A worker dies in the middle of a change of names; the next one has its session log, and the kernel sends the request
 //! again.
 
-use super::faulty::{Fault, FaultyStore};
+use super::faulty::{Fault, FaultyStore, copy_dir};
 use super::*;
 use crate::clock;
 use crate::meta::Kind;
@@ -157,6 +157,36 @@ async fn a_file_that_was_renamed_is_not_committed_under_its_old_name() {
         assert_eq!(names(&next, "").await, ["new"], "request {number}");
         assert_eq!(workers.object("new").await.as_deref(), Some(&b"body"[..]), "request {number}");
     }
+}
+
+/// A worker notes a new file and its handle one after the other, and may be killed in between.
+#[tokio::test]
+async fn an_exclusive_create_of_one_node_goes_on_with_what_its_killed_worker_has_made() {
+    const CREATE: Call = Call { op: "create", unique: 8, resent: false, thread: 0 };
+    let workers = Workers::new();
+    let worker = |cache| {
+        let set = |options: &mut Options| options.exclusive = Exclusive::Node;
+        let store = FaultyStore::new(Arc::clone(&workers.store.inner), workers.home.path());
+        mount_logged(store, &workers.home.path().join(cache), None, set, workers.open_log().0)
+    };
+    let create = async |vfs: &Vfs, call: Call| {
+        call.during(vfs.create(Ino::ROOT, OsStr::new("new"), 0o644, CALLER, EXCLUSIVE, false)).await
+    };
+    let first = worker("cache");
+    create(&first, CREATE).await.expect("create");
+    first.log.flush();
+    let mut state = workers.open_log().1;
+    copy_dir(&workers.home.path().join("cache"), &workers.home.path().join("image"));
+    state.handles.clear();
+    let next = worker("image");
+    next.restore(&state).expect("restore");
+    assert!(matches!(create(&next, CREATE).await, Err(Error::Exists)));
+    let (_, opened) = create(&next, Call { resent: true, ..CREATE }).await.expect("its own");
+    let another = Call { resent: true, unique: 9, ..CREATE };
+    assert!(matches!(create(&next, another).await, Err(Error::Exists)), "it is open by now");
+    next.write(opened.fh, 0, b"body").expect("write");
+    next.flush(opened.fh).await.expect("flush");
+    assert_eq!(workers.object("new").await.as_deref(), Some(&b"body"[..]));
 }
 
 /// Makes a file with these bytes, which stays open.

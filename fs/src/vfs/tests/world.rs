@@ -194,6 +194,7 @@ pub(super) fn mount_logged(
         max_requests: 8,
         note_after: Duration::ZERO,
         commit: Commit::Close,
+        exclusive: Exclusive::Bucket,
         host: "here".into(),
         owner: ProcessId::own(),
     };
