@@ -227,6 +227,11 @@ pub fn commit_mark(time: SystemTime) -> String {
     text::nanoseconds(time)
 }
 
+/// Whether the object says that it was changed last before this time.
+pub fn was_changed_before(headers: &Headers, time: SystemTime) -> bool {
+    commit_time(headers).and_then(text::time).is_some_and(|changed| changed < time)
+}
+
 /// Whether the object was made at this time, to the nanosecond.
 pub fn was_made_at(headers: &Headers, time: SystemTime) -> bool {
     headers.user.get("file-btime").is_some_and(|text| *text == text::nanoseconds(time))

@@ -14,7 +14,7 @@ pub mod time;
 
 pub use record::{
     CommittedRecord, ConflictRecord, ContentRecord, FileRecord, How, NodeRecord, OverlayRecord, PlaceRecord,
-    Record, StagedRecord, VersionRecord,
+    Record, RemovedRecord, StagedRecord, VersionRecord,
 };
 pub use state::{CONFLICTS_MAX, HandleState, InodeState, State};
 
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The layout of the log. A worker that knows another one cannot take over: see `tarn upgrade`.
-pub const FORMAT: u32 = 3;
+pub const FORMAT: u32 = 4;
 
 /// Why a log cannot be used.
 #[derive(Debug, thiserror::Error)]

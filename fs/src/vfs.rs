@@ -18,6 +18,7 @@ mod copy;
 mod describe;
 mod entries;
 mod exchange;
+mod fence;
 mod handle;
 mod local;
 mod lookup;
@@ -70,6 +71,7 @@ use crate::store::{Headers, ObjectStore, Version};
 use crate::write::Uploader;
 use backlog::Backlog;
 use call::Earlier;
+use fence::Fence;
 use handle::HandleTable;
 use namespace::Namespace;
 use std::sync::atomic::AtomicU64;
@@ -143,6 +145,7 @@ pub struct VfsParts {
 #[derive(Debug)]
 pub struct Vfs {
     store: Arc<dyn ObjectStore>,
+    fence: Arc<Fence>,
     cache: Arc<Cache>,
     bucket: BucketId,
     options: Options,
@@ -188,6 +191,8 @@ impl Vfs {
             held_max: options.memory_limit * 3 / 8,
         };
         let parallel = options.max_requests.clamp(1, 16);
+        let fence = Fence::new(store, log.clone());
+        let store = Arc::clone(&fence) as Arc<dyn ObjectStore>;
         Arc::new(Self {
             fetcher: Fetcher::new(Arc::clone(&store), runtime.clone(), fetch),
             uploader: Uploader::new(Arc::clone(&store), options.memory_limit / 2, parallel),
@@ -200,6 +205,7 @@ impl Vfs {
             conflict_notes: parking_lot::Mutex::default(),
             log,
             earlier: OnceLock::new(),
+            fence,
             store,
             cache,
             bucket,

@@ -193,7 +193,8 @@ const GIT: Load = Load {
         let script = format!(
             "cd repo; for i in 1 2 3 4 5; do echo \"{round} $i\" > f$i; done; {git} add .
              {git} commit -q -m 'round {round}'; git status --short; git fsck --strict 2>&1
-             cd ..; git clone -q repo built; make -s -j2 -C built CFLAGS=-DROUND={round}; built/sum; rm -rf built
+             cd ..; git clone -q repo built; make -s -j2 -C built CFLAGS=-DROUND={round}; built/sum
+             rm -rf built || {{ find built -ls; false; }}
              cd repo; git log --oneline | wc -l"
         );
         assert_eq!(place.shell(&script).trim(), format!("{}\n{}", round + 36, round + 1));

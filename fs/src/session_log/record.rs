@@ -135,6 +135,26 @@ pub enum Record {
         /// Bytes and files.
         usage: Usage,
     },
+    /// A key was removed while a request for it might be under way.
+    Removed {
+        /// The key.
+        key: String,
+        /// What would come back.
+        removed: RemovedRecord,
+    },
+}
+
+/// What may come back under a key that was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedRecord {
+    /// When the file was made that had the key, and those that had it shortly before.
+    pub born: Vec<Time>,
+    /// What comes back was changed before.
+    pub before: Time,
+    /// When it was removed.
+    pub at: Time,
+    /// Something was put there since.
+    pub is_there: bool,
 }
 
 /// A conflict that people are to see.

@@ -1,6 +1,6 @@
 //! What a log comes to. Pure: records in, state out, and back to the fewest records that give the same state.
 
-use super::record::{ConflictRecord, ContentRecord, How, NodeRecord, PlaceRecord, Record};
+use super::record::{ConflictRecord, ContentRecord, How, NodeRecord, PlaceRecord, Record, RemovedRecord};
 use super::time::Time;
 use crate::quota::Usage;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -8,6 +8,8 @@ use std::time::SystemTime;
 
 /// Intents that are kept: far more than requests can be under way at once.
 const INTENTS_MAX: usize = 4096;
+/// Removed keys that are kept.
+const REMOVED_MAX: usize = 4096;
 /// Conflicts that are remembered for people; the objects beside the files remember them all.
 pub const CONFLICTS_MAX: usize = 1000;
 
@@ -32,6 +34,8 @@ pub struct State {
     pub quota: Option<u64>,
     /// What the bucket held by the books of its quota.
     pub stored: Option<Usage>,
+    /// What may come back, by its key.
+    pub removed: BTreeMap<String, RemovedRecord>,
     intents: VecDeque<(u64, Time)>,
 }
 
@@ -120,6 +124,13 @@ impl State {
                 }
                 self.intents.push_back((unique, at));
             }
+            Record::Removed { key, removed } => {
+                if self.removed.len() == REMOVED_MAX {
+                    let oldest = self.removed.values().map(|removed| removed.at.0).min();
+                    self.removed.retain(|_, removed| Some(removed.at.0) != oldest);
+                }
+                self.removed.insert(key, removed);
+            }
             Record::Conflict(conflict) => {
                 if self.conflicts.len() == CONFLICTS_MAX {
                     self.conflicts.pop_front();
@@ -152,8 +163,11 @@ impl State {
         let conflicts = self.conflicts.iter().cloned().map(Record::Conflict);
         let quota = self.quota.map(|bytes| Record::Quota { bytes });
         let stored = self.stored.map(|usage| Record::Stored { usage });
+        let removed = self.removed.iter();
+        let removed =
+            removed.map(|(key, removed)| Record::Removed { key: key.clone(), removed: removed.clone() });
         let started = started.into_iter().chain([given]).chain(quota).chain(stored);
-        started.chain(inodes).chain(handles).chain(backings).chain(intents).chain(conflicts)
+        started.chain(inodes).chain(handles).chain(backings).chain(intents).chain(conflicts).chain(removed)
     }
 }
 

@@ -35,7 +35,8 @@ impl Vfs {
         if !page.iter().any(unknown) {
             return Ok(());
         }
-        self.recall(ino, recollection.get_or_insert_with(|| self.recollection(ino)), page);
+        let recollection = recollection.get_or_insert_with(|| self.recollection(ino));
+        self.recall(ino, recollection, page.iter().map(|(name, child)| (name, child)));
         let prefix = &self.table.prefix(ino)?;
         let small = |version: &Version| version.size <= LINK_MAX;
         let work: Vec<_> = page

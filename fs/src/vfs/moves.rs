@@ -89,7 +89,10 @@ impl Vfs {
             let key = &origin.key;
             let Some(found) = self.head_if_any(key).await? else { continue };
             if origin.is(&found) {
-                self.delete_file(&last_name(key)?, key).await?;
+                let posix = meta::read(&found.headers, &found.version, Kind::File, &self.options.defaults);
+                self.fence.removing(key, Some(posix.btime), !origin.attempts.is_empty());
+                let deleted = self.delete_file(&last_name(key)?, key).await;
+                deleted.inspect_err(|_| self.fence.spare(key))?;
                 self.count_change(key, Some(found.version.size), None);
                 self.vanished(key, &found.version)?;
             } else if let Some((parent, _)) = self.walk(key, Missing::End)? {

@@ -278,7 +278,7 @@ impl Vfs {
         self.log_unusable(directory, &prefix, page.unusable);
         stream.held = page.held;
         let fetched: Vec<_> = page.entries.into_iter().collect();
-        self.recall(inode.ino, &mut told, &fetched);
+        self.recall(inode.ino, &mut told, fetched.iter().map(|(name, child)| (name, child)));
         self.describe_page(inode.ino, &mut stream.recollection, &fetched).await?;
         stream.entries.extend(fetched.into_iter().map(there));
         if matches!(stream.source, Source::Ended) {
@@ -367,8 +367,10 @@ impl Vfs {
         if directory.state.lock().large {
             return Ok(None);
         }
-        let request = ListRequest::new(prefix.clone(), Depth::Directory, PAGE);
-        let page = self.store.list(request).await?;
+        let request =
+            ListRequest { headers: true, ..ListRequest::new(prefix.clone(), Depth::Directory, PAGE) };
+        let mut page = self.store.list(request).await?;
+        let mut told = Recollection::told(&prefix, &mut page);
         self.note_marker(directory, &prefix, &page);
         if page.next.is_some() {
             directory.state.lock().large = true;
@@ -376,6 +378,7 @@ impl Vfs {
         }
         let page = entries::of_page(&prefix, Vec::new(), page);
         self.log_unusable(directory, &prefix, page.unusable);
+        self.recall(ino, &mut told, &page.entries);
         let listing = Arc::new(Listing::new(page.entries, started));
         if directory.state.lock().changes == changes {
             *directory.listing.lock() = Some(Arc::clone(&listing));

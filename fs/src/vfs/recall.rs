@@ -69,7 +69,12 @@ impl Vfs {
     }
 
     /// Describes the files of a page that are as they were. The note is used up, entry by entry.
-    pub(super) fn recall(&self, parent: Ino, from: &mut Recollection, page: &[(Name, Child)]) {
+    pub(super) fn recall<'a>(
+        &self,
+        parent: Ino,
+        from: &mut Recollection,
+        page: impl IntoIterator<Item = (&'a Name, &'a Child)>,
+    ) {
         for (name, child) in page {
             let Child::Object(version) = child else { continue };
             let Some(known) = name.as_str().and_then(|name| from.objects.remove(name)) else { continue };

@@ -10,6 +10,7 @@ use crate::name::{Key, Name};
 use crate::store::{Depth, ErrorKind, ListRequest, Listed};
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 impl Vfs {
     /// Removes a file or symbolic link. Open handles keep its bytes.
@@ -30,7 +31,7 @@ impl Vfs {
         if in_bucket(&inode) || may_have_arrived(&inode) {
             let key = self.table.prefix(parent)?.key(&name)?;
             let size = file.state.lock().version().map(|version| version.size);
-            self.delete_file(&name, &key).await?;
+            self.delete_for_good(&inode, &name, &key).await?;
             self.count_change(&key, size, None);
         }
         self.table.remove(inode.ino);
@@ -67,7 +68,8 @@ impl Vfs {
         self.must_be_empty(&inode).await?;
         self.intend();
         if let Some(marker) = self.table.prefix(inode.ino)?.marker() {
-            self.delete_one(&marker).await?;
+            self.fence.removing(&marker, None, false);
+            self.delete_one(&marker).await.inspect_err(|_| self.fence.spare(&marker))?;
         }
         self.table.remove(inode.ino);
         self.entry_changed(parent, &name, None);
@@ -120,6 +122,13 @@ impl Vfs {
         Ok(())
     }
 
+    /// Removes the object of a file, and keeps it away though an earlier worker's upload of it may be under way.
+    pub(super) async fn delete_for_good(&self, inode: &Inode, name: &Name, key: &Key) -> Result<()> {
+        let (born, unheard) = history(inode);
+        self.fence.removing(key, born, unheard);
+        self.delete_file(name, key).await.inspect_err(|_| self.fence.spare(key))
+    }
+
     pub(super) async fn delete_one(&self, key: &Key) -> Result<()> {
         self.delete_all(std::slice::from_ref(key)).await
     }
@@ -138,6 +147,17 @@ impl Vfs {
 pub(super) fn may_have_arrived(inode: &Inode) -> bool {
     let unsure = |content: &Content| matches!(content, Content::Staged(stage) if stage.unsure);
     inode.file().is_some_and(|file| unsure(&file.state.lock().content))
+}
+
+/// When a file was made, and whether an answer to a commit of it may have been lost.
+fn history(inode: &Inode) -> (Option<SystemTime>, bool) {
+    let Some(file) = inode.file() else { return (None, false) };
+    let state = file.state.lock();
+    let unheard = match &state.content {
+        Content::Staged(stage) => stage.file.get(|record| !record.attempts.is_empty()),
+        Content::Remote(_) => false,
+    };
+    (Some(state.posix.btime), unheard)
 }
 
 /// Whether the bucket has an object for the file.

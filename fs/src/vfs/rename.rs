@@ -220,8 +220,14 @@ impl Vfs {
             Content::Remote(remote) => {
                 let (posix, headers, kept) = self.renamed_attributes(file);
                 let headers_sent = kept.then(|| headers.clone());
-                let renamed =
-                    self.rename_object((from, to), &keys, &remote.version, (replaced, mode), headers_sent);
+                let renamed = self.rename_object(
+                    inode,
+                    (from, to),
+                    &keys,
+                    &remote.version,
+                    (replaced, mode),
+                    headers_sent,
+                );
                 let (version, under_way) = renamed.await.inspect_err(|error| doubt_outdated(file, error))?;
                 self.moved_copy(inode, &remote, version.clone());
                 {
@@ -275,6 +281,7 @@ impl Vfs {
     /// Copies the object to its new key and deletes the old one. The move is under way until it is noted here.
     async fn rename_object(
         &self,
+        inode: &Inode,
         (from, to): (&Place, &Place),
         (old_key, new_key): &(Key, Key),
         version: &Version,
@@ -300,7 +307,7 @@ impl Vfs {
         };
         let copy = self.copy_to_new_name(request, to.parent).await?;
         self.count_change(new_key, replaced_size, Some(copy.size));
-        self.delete_file(&from.name, old_key).await?;
+        self.delete_for_good(inode, &from.name, old_key).await?;
         self.count_change(old_key, Some(version.size), None);
         Ok((copy, under_way))
     }
@@ -320,7 +327,7 @@ impl Vfs {
         // Said again: MinIO leaves `Expires` out of a copy that is to keep all.
         let headers = Some(file.state.lock().headers.clone());
         let (version, under_way) =
-            self.rename_object((from, to), keys, &version, (replaced, mode), headers).await?;
+            self.rename_object(inode, (from, to), keys, &version, (replaced, mode), headers).await?;
         self.follow_copy(inode, &version);
         self.table.rename(inode.ino, to.clone());
         self.relabel(inode);

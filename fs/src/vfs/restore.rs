@@ -52,6 +52,7 @@ impl Vfs {
         self.table.restore_numbers(state.last_ino);
         self.handles.restore_numbers(state.last_fh);
         *self.conflict_notes.lock() = state.conflicts.iter().map(Into::into).collect();
+        self.fence.take_over(state);
         self.earlier.set(Earlier::of(state)).map_err(|_| Error::Internal("a mount is restored once"))?;
         for inode in self.table.all() {
             self.catch_up(&inode);

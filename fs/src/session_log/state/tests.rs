@@ -3,7 +3,7 @@ use crate::meta::{Kind, Posix};
 use crate::session_log::time::Time;
 use crate::session_log::{ConflictRecord, FileRecord, OverlayRecord, StagedRecord, VersionRecord};
 use crate::store::{ETag, Headers, Version};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 fn version(tag: &str) -> VersionRecord {
     let version =
@@ -53,6 +53,11 @@ fn conflict(key: &str) -> ConflictRecord {
     ConflictRecord { key: key.to_owned(), kept_as: format!("{key}.conflict"), at }
 }
 
+fn removed(second: u64) -> RemovedRecord {
+    let at = Time(SystemTime::UNIX_EPOCH + Duration::from_secs(second));
+    RemovedRecord { born: vec![at], before: at, at, is_there: false }
+}
+
 /// Every kind of record once.
 fn everything() -> Vec<Record> {
     let how = How::File { writes: true, passthrough: true, direct: false, sync: false };
@@ -89,6 +94,7 @@ fn everything() -> Vec<Record> {
         Record::Quota { bytes: 1 },
         Record::Quota { bytes: 0 },
         Record::Stored { usage: Usage { bytes: 7, files: 1 } },
+        Record::Removed { key: "k".into(), removed: removed(1) },
     ]
 }
 
@@ -104,6 +110,7 @@ fn the_last_word_counts() {
     assert_eq!(state.backings, BTreeMap::from([(2, 1)]));
     assert_eq!(state.intents(), HashMap::from([(76, SystemTime::UNIX_EPOCH)]));
     assert_eq!(state.conflicts, [conflict("f")]);
+    assert_eq!(state.removed, BTreeMap::from([("k".into(), removed(1))]));
     assert_eq!((state.quota, state.stored), (Some(0), Some(Usage { bytes: 7, files: 1 })));
 }
 

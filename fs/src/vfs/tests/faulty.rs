@@ -27,6 +27,9 @@ pub(super) enum Fault {
     DieBefore,
     /// The process is killed before it learns that it was executed.
     DieAfter,
+    /// The process is killed, and the server has received the request, a PUT, and carries it out when it comes to it:
+    /// see [`FaultyStore::arrive`].
+    Stray,
     /// It is executed, and answered after all else that can be. In a simulation only: it knows when that is.
     Late,
     /// Another client's removal of these keys is executed first.
@@ -51,6 +54,8 @@ pub(super) struct FaultyStore {
     parts: Mutex<Option<u64>>,
     /// Answers to GET that came without a checksum.
     unchecked: AtomicUsize,
+    /// PUTs that have not been carried out yet.
+    strays: Mutex<Vec<(Key, Bytes, Headers, Condition)>>,
     /// The cache directory, and where its copy goes when the process dies.
     cache: PathBuf,
     image: PathBuf,
@@ -69,6 +74,7 @@ impl FaultyStore {
             breaks_off: Mutex::default(),
             parts: Mutex::default(),
             unchecked: AtomicUsize::new(0),
+            strays: Mutex::default(),
             cache,
             image,
         })
@@ -104,6 +110,15 @@ impl FaultyStore {
     /// Waits for the planned request.
     pub(super) async fn hit(&self) {
         self.hit.notified().await;
+    }
+
+    /// Carries out what the killed process has sent. Says for each PUT whether it was refused.
+    pub(super) async fn arrive(&self) -> Vec<bool> {
+        let strays = std::mem::take(&mut *self.strays.lock());
+        let puts = strays.into_iter().map(|(key, body, headers, condition)| async move {
+            self.inner.put(&key, body, &headers, condition).await.is_err()
+        });
+        futures::future::join_all(puts).await
     }
 
     fn die(&self) {
@@ -158,7 +173,7 @@ impl FaultyStore {
                 drop(call.await);
                 Err(lost())
             }
-            Some(Fault::DieBefore) => {
+            Some(Fault::DieBefore | Fault::Stray) => {
                 self.die();
                 Err(lost())
             }
@@ -225,6 +240,10 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn put(&self, key: &Key, body: Bytes, headers: &Headers, condition: Condition) -> Result<Version> {
+        let next = (self.count.load(Ordering::SeqCst), Fault::Stray);
+        if *self.fault.lock() == Some(next) {
+            self.strays.lock().push((key.clone(), body.clone(), headers.clone(), condition.clone()));
+        }
         self.pass(Op::Put, self.inner.put(key, body, headers, condition)).await
     }
 

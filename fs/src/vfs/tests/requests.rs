@@ -224,6 +224,18 @@ async fn a_listing_that_tells_headers_needs_no_heads() {
     assert_eq!(cost(&world, read).await, [(Op::Get, 1)]);
 }
 
+#[tokio::test]
+async fn the_listing_behind_a_first_look_up_tells_headers_too() {
+    let world = told().await;
+    assert_eq!(cost(&world, async { drop(world.lookup("b").await) }).await, [(Op::Head, 1), (Op::List, 1)]);
+    let others = async {
+        for name in ["a", "large", "link"] {
+            world.lookup(name).await.expect("there");
+        }
+    };
+    assert_eq!(cost(&world, others).await, []);
+}
+
 /// Who may not read tags is not told that there are some.
 #[tokio::test]
 async fn what_a_listing_told_is_asked_for_before_a_change() {
