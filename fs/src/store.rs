@@ -388,6 +388,10 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// means that nothing is known of any key.
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Deleted>>;
 
+    /// Deletes an object if it has this version (`DeleteObject` with `If-Match`), else [`ErrorKind::Precondition`]. An
+    /// absent key is deleted. Some servers, MinIO among them, do not look at the version.
+    async fn delete_version(&self, key: &Key, version: &ETag) -> Result<()>;
+
     /// Lists one page (`ListObjectsV2` with `encoding-type=url`).
     async fn list(&self, request: ListRequest) -> Result<ListPage>;
 

@@ -253,29 +253,32 @@ fn reading_a_listed_small_file_is_one_request(subject: &Subject<'_>) {
 /// SEMANTICS: "Tags are read once more when an object that had some is made anew (`s3:GetObjectTagging`);
 /// those that were set since tarn last looked at an object without any are lost then."
 fn tags_are_asked_for_where_an_object_had_some(subject: &Subject<'_>) {
+    // Each in a directory of its own: what the listing behind a first look-up tells of others is asked for again.
+    const TAGGED: &str = "d/tagged";
+    const BARE: &str = "e/bare";
     let tags = BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
-    for name in ["tagged", "bare"] {
+    for name in [TAGGED, BARE] {
         subject.bucket().put(name, b"theirs").unwrap();
     }
-    subject.bucket().tag("tagged", &tags).unwrap();
+    subject.bucket().tag(TAGGED, &tags).unwrap();
     let (proxy, plan, mount) = through_proxy(subject);
     mount.unmount().unwrap();
     // What has been looked at once is believed from then on.
     let mount = plan.with(&["--attr-ttl", "1h"]).mount().unwrap();
-    for name in ["tagged", "bare"] {
+    for name in [TAGGED, BARE] {
         assert_eq!(fs::read(subject.path(name)).unwrap(), b"theirs");
     }
-    subject.bucket().tag("bare", &tags).unwrap();
+    subject.bucket().tag(BARE, &tags).unwrap();
     proxy.take_requests();
-    for name in ["tagged", "bare"] {
+    for name in [TAGGED, BARE] {
         File::options().write(true).open(subject.path(name)).unwrap().write_all_at(b"ours", 0).unwrap();
         assert_eq!(subject.bucket().get(name).unwrap(), b"oursrs");
     }
     let mut asked = proxy.take_requests();
     asked.retain(|request| request.contains("?tagging"));
     assert!(asked.len() == 1 && asked[0].contains("/tagged?"), "{asked:?}");
-    assert_eq!(subject.bucket().tags("tagged").unwrap(), tags);
-    assert_eq!(subject.bucket().tags("bare").unwrap(), BTreeMap::new(), "nobody had looked");
+    assert_eq!(subject.bucket().tags(TAGGED).unwrap(), tags);
+    assert_eq!(subject.bucket().tags(BARE).unwrap(), BTreeMap::new(), "nobody had looked");
     mount.unmount().unwrap();
     subject.mount_again().unwrap();
 }

@@ -6,6 +6,7 @@ use crate::name::Prefix;
 use crate::store::{Capabilities, Depth, ListRequest, ObjectStore, probe};
 use std::time::Duration;
 
+const LATE_CHANGES: &str = "what another client writes while a file is renamed goes with the old name";
 const SAFE_WRITES: &str = "two writers can overwrite each other unseen; use a store that keeps conditions";
 
 /// Tries everything that needs the store. The scratch objects are removed whatever is found.
@@ -45,6 +46,7 @@ fn features(found: &Capabilities) -> Vec<Line> {
         ("conditional copy", &found.copy_source_matches, degraded, "a rename can take a newer version along"),
         ("copied parts", &found.part_copy, degraded, "a change of a large file sends all of it again"),
         ("// in keys", &found.empty_segments, degraded, "such keys cannot exist here; nothing to do"),
+        ("conditional delete", &found.delete_matches, degraded, LATE_CHANGES),
         (
             "delete",
             &found.delete,
@@ -75,7 +77,7 @@ mod tests {
         for line in &lines {
             assert_eq!(line.status, Status::Ok, "{line}");
         }
-        assert_eq!(lines.len(), 17, "{lines:?}");
+        assert_eq!(lines.len(), 18, "{lines:?}");
         let request = ListRequest::new(Prefix::default(), Depth::Subtree, 10);
         assert!(store.list(request).await.expect("listed").objects.is_empty());
         assert_eq!(store.pending_uploads(), 0);

@@ -4,8 +4,8 @@
 use super::{answer, request};
 use crate::name::{Key, Prefix};
 use crate::store::{
-    Abandoned, CompleteRequest, CopyRequest, Depth, ETag, GetRequest, ListCursor, ListRequest, ObjectStore,
-    Part, PartKinds, PartSource, Upload,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Depth, ETag, GetRequest, ListCursor, ListRequest,
+    ObjectStore, Part, PartKinds, PartSource, Upload,
 };
 use s3s::dto::{self, Timestamp};
 use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
@@ -155,7 +155,11 @@ impl S3 for Front {
         req: S3Request<dto::DeleteObjectInput>,
     ) -> S3Result<S3Response<dto::DeleteObjectOutput>> {
         let key = self.key(&req.input.bucket, &req.input.key)?;
-        self.store.delete(&[key]).await.map_err(answer::error)?;
+        match request::header_condition(&req.headers)? {
+            Condition::Matches(version) => self.store.delete_version(&key, &version).await,
+            Condition::Always | Condition::Absent => self.store.delete(&[key]).await.map(drop),
+        }
+        .map_err(answer::error)?;
         Ok(S3Response::new(dto::DeleteObjectOutput::default()))
     }
 

@@ -6,9 +6,9 @@
 //! What it does not do: no rates, no bytes, no priorities.
 
 use super::{
-    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse,
-    Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload,
-    Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest,
+    GetResponse, Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource,
+    Result, Upload, Version,
 };
 use crate::name::Key;
 use bytes::Bytes;
@@ -88,6 +88,11 @@ impl ObjectStore for LimitStore {
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Deleted>> {
         let _permit = self.permit(Op::Delete, keys.first()).await?;
         self.inner.delete(keys).await
+    }
+
+    async fn delete_version(&self, key: &Key, version: &ETag) -> Result<()> {
+        let _permit = self.permit(Op::Delete, Some(key)).await?;
+        self.inner.delete_version(key, version).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage> {

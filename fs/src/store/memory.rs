@@ -258,6 +258,16 @@ impl ObjectStore for MemoryStore {
         Ok(keys.iter().map(|key| (key.clone(), Ok(()))).collect())
     }
 
+    async fn delete_version(&self, key: &Key, version: &ETag) -> Result<()> {
+        let mut bucket = self.bucket.lock();
+        match bucket.matching(Op::Delete, key, version) {
+            Ok(_) => bucket.objects.remove(key.as_str()),
+            Err(error) if error.kind == ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(())
+    }
+
     async fn list(&self, mut request: ListRequest) -> Result<ListPage> {
         let limit = request.limit.min(self.options.page_size);
         request.headers &= self.options.lists_headers;

@@ -5,9 +5,9 @@
 //! of a GET ends with its headers. "No such object" and "not that version" are answers and no failures.
 
 use super::{
-    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse,
-    Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload,
-    Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest,
+    GetResponse, Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource,
+    Result, Upload, Version,
 };
 use crate::name::Key;
 use crate::telemetry::traces;
@@ -211,6 +211,10 @@ impl ObjectStore for ObserveStore {
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Deleted>> {
         let on = format!("{} keys", keys.len());
         self.start(Op::Delete, &on).end(self.inner.delete(keys).await)
+    }
+
+    async fn delete_version(&self, key: &Key, version: &ETag) -> Result<()> {
+        self.start(Op::Delete, key).end(self.inner.delete_version(key, version).await)
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage> {

@@ -66,6 +66,8 @@ pub struct Capabilities {
     pub checksum: Support,
     /// Keys with `//`.
     pub empty_segments: Support,
+    /// A delete of one version only.
+    pub delete_matches: Support,
     /// The removal of what the probe wrote.
     pub delete: Support,
     /// `Last-Modified` of an object that was written just before the end of the probe.
@@ -74,7 +76,7 @@ pub struct Capabilities {
 
 impl Capabilities {
     /// Each capability with a name for people, in a fixed order.
-    pub fn named(&self) -> [(&'static str, &Support); 12] {
+    pub fn named(&self) -> [(&'static str, &Support); 13] {
         [
             ("conditional PUT of a new key", &self.put_absent),
             ("conditional PUT over a version", &self.put_matches),
@@ -87,6 +89,7 @@ impl Capabilities {
             ("copied part", &self.part_copy),
             ("CRC64NVME", &self.checksum),
             ("// in keys", &self.empty_segments),
+            ("conditional delete", &self.delete_matches),
             ("delete", &self.delete),
         ]
     }
@@ -142,6 +145,7 @@ impl Probe<'_> {
             empty_segments: must_do(self.put(&self.odd, Condition::Always).await)?,
             put_absent: must_refuse(self.put(&self.key, Condition::Absent).await)?,
             put_matches: must_refuse(self.put(&self.key, stale).await)?,
+            delete_matches: must_refuse(self.store.delete_version(&self.key, &ETag::new(NO_TAG)).await)?,
             delete: Support::Yes,
             server_time: self.server_time().await?,
         })

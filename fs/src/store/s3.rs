@@ -217,6 +217,15 @@ impl ObjectStore for S3Store {
         delete::delete(self, keys).await
     }
 
+    async fn delete_version(&self, key: &Key, version: &ETag) -> Result<()> {
+        match delete::delete_object(self, key, Some(version)).await {
+            Err(error) if error.kind == ErrorKind::Unsupported => {
+                delete::delete_object(self, key, None).await
+            }
+            answer => answer,
+        }
+    }
+
     async fn list(&self, request: ListRequest) -> Result<ListPage> {
         list::list(self, request).await
     }

@@ -5,7 +5,7 @@ use super::Vfs;
 use crate::error::{Error, Result};
 use crate::inode::{Ino, Inode, Place};
 use crate::name::{Key, Name, Role};
-use crate::store::{Condition, ErrorKind};
+use crate::store::{Condition, ETag, ErrorKind};
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -77,16 +77,21 @@ impl Vfs {
         }
     }
 
-    /// Removes the object of a file. A directory's own object stays, empty, as the marker it is.
-    pub(super) async fn delete_file(&self, name: &Name, key: &Key) -> Result<()> {
-        match name.role() {
-            Role::Entry | Role::Beside => self.delete_one(key).await,
+    /// Removes the object of a file unless another client has changed it; says whether it did. A directory's own object
+    /// stays, empty, as the marker it is.
+    pub(super) async fn delete_file(&self, name: &Name, key: &Key, version: &ETag) -> Result<bool> {
+        let deleted = match name.role() {
+            Role::Entry | Role::Beside => self.store.delete_version(key, version).await,
             Role::Own => {
                 let marker = self.store.head(key).await?;
-                let condition = Condition::Matches(marker.version.etag);
-                self.store.put(key, Bytes::new(), &marker.headers, condition).await?;
-                Ok(())
+                let condition = Condition::Matches(version.clone());
+                self.store.put(key, Bytes::new(), &marker.headers, condition).await.map(drop)
             }
+        };
+        match deleted {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind == ErrorKind::Precondition => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 }

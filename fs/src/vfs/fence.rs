@@ -12,9 +12,9 @@ use crate::name::Key;
 use crate::session_log::time::Time;
 use crate::session_log::{Record, RemovedRecord, SessionLog, State};
 use crate::store::{
-    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, Error, ErrorKind, GetRequest, GetResponse,
-    Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource, Result, Upload,
-    Version,
+    Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest,
+    GetResponse, Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource,
+    Result, Upload, Version,
 };
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -199,6 +199,10 @@ impl ObjectStore for Fence {
 
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Deleted>> {
         self.store.delete(keys).await
+    }
+
+    async fn delete_version(&self, key: &Key, version: &ETag) -> Result<()> {
+        self.store.delete_version(key, version).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage> {

@@ -7,7 +7,7 @@ use super::readdir::is_local;
 use super::recover::Missing;
 use crate::error::{Error, Result};
 use crate::inode::{Content, Inode, Place};
-use crate::journal::{Entry, Move, Record, Source, StagedFile, State};
+use crate::journal::{Entry, Move, Origin, Record, Source, StagedFile, State};
 use crate::meta::{self, Kind};
 use crate::name::{Key, Name, Prefix};
 use crate::store::{self, Condition, CopyRequest, ETag, ObjectInfo, Version};
@@ -30,8 +30,8 @@ impl MoveUnderWay {
 
 /// What stands in the way of a move.
 enum Copied {
-    /// The new key has the object.
-    Yes,
+    /// The new key has the object, of this version.
+    Yes(ETag),
     /// It has another one, which stays.
     No,
     /// What was to be moved is not there any more.
@@ -88,11 +88,7 @@ impl Vfs {
         for origin in &origins {
             let key = &origin.key;
             let Some(found) = self.head_if_any(key).await? else { continue };
-            if origin.is(&found) {
-                let posix = meta::read(&found.headers, &found.version, Kind::File, &self.options.defaults);
-                self.fence.removing(key, Some(posix.btime), !origin.attempts.is_empty());
-                let deleted = self.delete_file(&last_name(key)?, key).await;
-                deleted.inspect_err(|_| self.fence.spare(key))?;
+            if origin.is(&found) && self.delete_origin(origin, &found).await? {
                 self.count_change(key, Some(found.version.size), None);
                 self.vanished(key, &found.version)?;
             } else if let Some((parent, _)) = self.walk(key, Missing::End)? {
@@ -101,6 +97,17 @@ impl Vfs {
             }
         }
         if origins.is_empty() { Ok(()) } else { file.note(|record| record.moved_from.clear()) }
+    }
+
+    /// Removes the object of an old name unless another client has changed it; says whether it did.
+    async fn delete_origin(&self, origin: &Origin, found: &ObjectInfo) -> Result<bool> {
+        let posix = meta::read(&found.headers, &found.version, Kind::File, &self.options.defaults);
+        self.fence.removing(&origin.key, Some(posix.btime), !origin.attempts.is_empty());
+        let deleted = self.delete_file(&last_name(&origin.key)?, &origin.key, &found.version.etag).await;
+        if !matches!(deleted, Ok(true)) {
+            self.fence.spare(&origin.key);
+        }
+        deleted
     }
 
     /// The object of this key has been deleted here. Who looked at the bucket meanwhile has brought it back.
@@ -134,15 +141,16 @@ impl Vfs {
         let mut done = Vec::new();
         for (key, copied) in keys.into_iter().zip(copied) {
             match copied {
-                Copied::Yes => done.push(key),
+                Copied::Yes(version) => done.push((key, version)),
                 Copied::No => stay += 1,
                 Copied::Gone => {}
             }
         }
         if of.is_tree() {
-            self.delete_all(&done).await?;
-        } else if let [key] = done.as_slice() {
-            self.delete_file(&last_name(key)?, key).await?;
+            let keys: Vec<Key> = done.into_iter().map(|(key, _)| key).collect();
+            self.delete_all(&keys).await?;
+        } else if let [(key, version)] = done.as_slice() {
+            self.delete_file(&last_name(key)?, key, version).await?;
         }
         Ok(stay)
     }
@@ -233,7 +241,7 @@ impl Vfs {
             return Ok(Copied::Gone);
         }
         let condition = match self.head_if_any(&to).await? {
-            Some(found) if is_copy(&source, &found) => return Ok(Copied::Yes),
+            Some(found) if is_copy(&source, &found) => return Ok(Copied::Yes(source.version.etag)),
             Some(found) if of.replaces.as_ref() == Some(&found.version.etag) => {
                 Condition::Matches(found.version.etag)
             }
@@ -244,7 +252,7 @@ impl Vfs {
         };
         let request = CopyRequest {
             from: from.clone(),
-            if_match: source.version.etag,
+            if_match: source.version.etag.clone(),
             size: source.version.size,
             to,
             condition,
@@ -252,7 +260,7 @@ impl Vfs {
             log: None,
         };
         self.copy(request).await?;
-        Ok(Copied::Yes)
+        Ok(Copied::Yes(source.version.etag))
     }
 }
 

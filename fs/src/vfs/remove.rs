@@ -7,10 +7,13 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::inode::{Content, Ino, Inode, Marker};
 use crate::name::{Key, Name};
-use crate::store::{Depth, ErrorKind, ListRequest, Listed};
+use crate::store::{Depth, ETag, ErrorKind, ListRequest, Listed};
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+/// How often another client may change an object while it is being removed.
+const CHANGES_MAX: usize = 5;
 
 impl Vfs {
     /// Removes a file or symbolic link. Open handles keep its bytes.
@@ -31,7 +34,7 @@ impl Vfs {
         if in_bucket(&inode) || may_have_arrived(&inode) {
             let key = self.table.prefix(parent)?.key(&name)?;
             let size = file.state.lock().version().map(|version| version.size);
-            self.delete_for_good(&inode, &name, &key).await?;
+            self.delete_any(&inode, &name, &key).await.inspect_err(|_| self.fence.spare(&key))?;
             self.count_change(&key, size, None);
         }
         self.table.remove(inode.ino);
@@ -122,11 +125,43 @@ impl Vfs {
         Ok(())
     }
 
-    /// Removes the object of a file, and keeps it away though an earlier worker's upload of it may be under way.
-    pub(super) async fn delete_for_good(&self, inode: &Inode, name: &Name, key: &Key) -> Result<()> {
+    /// Removes the object of a file, whatever another client has made of it meanwhile.
+    async fn delete_any(&self, inode: &Inode, name: &Name, key: &Key) -> Result<()> {
+        let mut known = inode.file().and_then(|file| file.state.lock().version().cloned());
+        self.keep_away(inode, key);
+        for _ in 0..CHANGES_MAX {
+            let found = match known.take() {
+                Some(version) => Some(version),
+                None => self.head_if_any(key).await?.map(|found| found.version),
+            };
+            match found {
+                Some(version) if !self.delete_file(name, key, &version.etag).await? => {}
+                Some(_) | None => return Ok(()),
+            }
+        }
+        Err(Error::Stale("other clients change the object all the time".to_owned()))
+    }
+
+    /// What is about to be removed stays away though an earlier worker's upload of it may be under way.
+    fn keep_away(&self, inode: &Inode, key: &Key) {
         let (born, unheard) = history(inode);
         self.fence.removing(key, born, unheard);
-        self.delete_file(name, key).await.inspect_err(|_| self.fence.spare(key))
+    }
+
+    /// Removes the object of a file for good, unless another client has changed it; says whether it did.
+    pub(super) async fn delete_for_good(
+        &self,
+        inode: &Inode,
+        name: &Name,
+        key: &Key,
+        version: &ETag,
+    ) -> Result<bool> {
+        self.keep_away(inode, key);
+        let deleted = self.delete_file(name, key, version).await;
+        if !matches!(deleted, Ok(true)) {
+            self.fence.spare(key);
+        }
+        deleted
     }
 
     pub(super) async fn delete_one(&self, key: &Key) -> Result<()> {

@@ -307,8 +307,12 @@ impl Vfs {
         };
         let copy = self.copy_to_new_name(request, to.parent).await?;
         self.count_change(new_key, replaced_size, Some(copy.size));
-        self.delete_for_good(inode, &from.name, old_key).await?;
-        self.count_change(old_key, Some(version.size), None);
+        if self.delete_for_good(inode, &from.name, old_key, &version.etag).await? {
+            self.count_change(old_key, Some(version.size), None);
+        } else {
+            tracing::info!(%old_key, "another client has written there since it was renamed");
+            self.forget_listing(from.parent);
+        }
         Ok((copy, under_way))
     }
 

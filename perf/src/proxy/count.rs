@@ -14,9 +14,9 @@ pub enum Kind {
     Put,
     /// A page of a listing.
     List,
-    /// The begin or the end of an upload, or many deletes.
+    /// The begin or the end of an upload.
     Post,
-    /// A delete.
+    /// A delete of one object or of many.
     Delete,
 }
 
@@ -31,9 +31,9 @@ pub struct Counts {
     pub put: u64,
     /// Pages of listings.
     pub list: u64,
-    /// Begins and ends of uploads, and deletes of many.
+    /// Begins and ends of uploads.
     pub post: u64,
-    /// Deletes of one.
+    /// Deletes, of one object or of many.
     pub delete: u64,
     /// Bytes to the store.
     pub up_bytes: u64,

@@ -84,6 +84,7 @@ fn kind(method: &str, target: &str) -> Option<Kind> {
         }
         "HEAD" => Some(Kind::Head),
         "PUT" => Some(Kind::Put),
+        "POST" if query.split('&').any(|word| matches!(word, "delete" | "delete=")) => Some(Kind::Delete),
         "POST" => Some(Kind::Post),
         "DELETE" => Some(Kind::Delete),
         _ => None,
@@ -121,7 +122,9 @@ mod tests {
             ("GET", "/bucket/key?uploadId=1", Kind::List),
             ("HEAD", "/bucket/key", Kind::Head),
             ("PUT", "/bucket/key?partNumber=1&uploadId=1", Kind::Put),
-            ("POST", "/bucket/?delete", Kind::Post),
+            ("POST", "/bucket/key?uploads", Kind::Post),
+            ("POST", "/bucket/?delete", Kind::Delete),
+            ("POST", "/bucket?delete=", Kind::Delete),
             ("DELETE", "/bucket/key", Kind::Delete),
         ] {
             assert_eq!(kind(method, target), Some(expected), "{method} {target}");

@@ -2,10 +2,10 @@
 //!
 //! A key with a control character cannot stand in the XML of a batch and is deleted by a request of its own.
 
-use super::S3Store;
 use super::error::kind;
+use super::{S3Store, quoted};
 use crate::name::Key;
-use crate::store::{Deleted, Error, ErrorKind, Op, Result};
+use crate::store::{Deleted, ETag, Error, ErrorKind, Op, Result};
 use aws_sdk_s3::config::http::HttpRequest;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use base64::Engine;
@@ -48,19 +48,21 @@ pub(super) async fn delete(store: &S3Store, keys: &[Key]) -> Result<Vec<Deleted>
 /// Sends one request, and says for which keys.
 async fn request(store: &S3Store, keys: Vec<Key>) -> (Vec<Key>, Result<Vec<Deleted>>) {
     let answer = match keys.as_slice() {
-        [key] => delete_one(store, key).await,
+        [key] => delete_object(store, key, None).await.map(|()| vec![(key.clone(), Ok(()))]),
         keys => delete_batch(store, keys).await,
     };
     (keys, answer)
 }
 
-async fn delete_one(store: &S3Store, key: &Key) -> Result<Vec<Deleted>> {
+/// Deletes one, whatever it is or only if it has this version.
+pub(super) async fn delete_object(store: &S3Store, key: &Key, version: Option<&ETag>) -> Result<()> {
     let site = store.site(Op::Delete, Some(key));
-    let answer = store.client.delete_object().bucket(store.bucket()).key(key.as_str()).send().await;
+    let request = store.client.delete_object().bucket(store.bucket()).key(key.as_str());
+    let answer = request.set_if_match(version.map(quoted)).send().await;
     match answer.map_err(|error| site.convert(error)) {
-        Ok(_) => Ok(vec![(key.clone(), Ok(()))]),
+        Ok(_) => Ok(()),
         Err(error) if error.kind == ErrorKind::NotFound && !error.message.starts_with("NoSuchBucket") => {
-            Ok(vec![(key.clone(), Ok(()))])
+            Ok(())
         }
         Err(error) => Err(error),
     }

@@ -51,12 +51,6 @@ impl Promises {
     }
 }
 
-async fn object(bucket: &MemoryStore, key: &str) -> Option<Vec<u8>> {
-    let got = bucket.get(&parse(key), GetRequest::default()).await.ok()?;
-    let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
-    Some(chunks.concat())
-}
-
 fn mounted(store: &Arc<FaultyStore>, cache: &Path, commit: Commit) -> Arc<Vfs> {
     mount_with(Arc::clone(store) as Arc<dyn ObjectStore>, cache, None, |options| {
         options.commit = commit;
@@ -312,7 +306,7 @@ async fn a_file_whose_upload_lost_its_answer_is_removed_for_good() {
         };
         assert!(matches!(said, Ok(()) | Err(Error::NotFound)), "request {number}, {commit:?}: {said:?}");
         vfs.drain().await;
-        assert_eq!(object(&bucket, "f").await, None, "request {number}, {commit:?}");
+        assert_eq!(object(&*bucket, "f").await, None, "request {number}, {commit:?}");
     }
 }
 
@@ -329,7 +323,7 @@ async fn a_commit_to_a_busy_key_is_sent_again_and_no_conflict() {
         store.plan(0, Fault::Busy);
         vfs.flush(fh).await.expect("sent again");
         assert!(store.is_hit());
-        assert_eq!(object(&bucket, "f").await.as_deref(), Some(body));
+        assert_eq!(object(&*bucket, "f").await.as_deref(), Some(body));
     }
     vfs.release(fh).await.expect("release");
     assert_eq!(names(&vfs, "").await, ["f"]);
@@ -358,7 +352,7 @@ async fn a_file_whose_upload_lost_its_answer_leaves_nothing_under_its_old_names(
         vfs.release(fh).await.expect("release");
         let last = chain[chain.len() - 1];
         for name in ["f", "g", "h"] {
-            assert_eq!(object(&bucket, name).await.is_some(), name == last, "{name} of {chain:?}");
+            assert_eq!(object(&*bucket, name).await.is_some(), name == last, "{name} of {chain:?}");
         }
     }
 }
@@ -390,7 +384,7 @@ async fn changes_go_on_top(scenario: Scenario, number: usize) -> bool {
     let context = format!("{scenario:?}, request {number}");
     vfs.flush(fh).await.unwrap_or_else(|error| panic!("{context}: {error}"));
     vfs.release(fh).await.unwrap_or_else(|error| panic!("{context}: {error}"));
-    assert!(object(&bucket, name).await == Some(wanted), "{context}");
+    assert!(object(&*bucket, name).await == Some(wanted), "{context}");
     assert_eq!(names(&vfs, "").await, [name], "{context}");
     vfs.drain().await;
     assert_eq!(bucket.pending_uploads(), 0, "{context}");
@@ -432,7 +426,7 @@ async fn an_upload_goes_on_where_a_killed_process_left_it() {
     );
     assert_eq!(next.recover().await.expect("recovery").uploading, 1);
     assert!(next.drain().await.failed.is_empty());
-    assert_eq!(object(&bucket, "parts").await, Some(body));
+    assert_eq!(object(&*bucket, "parts").await, Some(body));
     let parts = counted.counts().of(crate::store::Op::UploadPart);
     assert!((5..12).contains(&parts), "{}", counted.counts());
     assert_eq!(counted.counts().of(crate::store::Op::CreateUpload), 0);

@@ -34,6 +34,8 @@ pub(super) enum Fault {
     Late,
     /// Another client's removal of these keys is executed first.
     Overtaken(&'static [&'static str]),
+    /// Another client's PUT of this key, with the key as its body, is executed first.
+    Rewritten(&'static str),
 }
 
 /// Longer than all that does not wait for it takes.
@@ -162,6 +164,12 @@ impl FaultyStore {
                 self.inner.delete(&keys).await?;
                 call.await
             }
+            Some(Fault::Rewritten(key)) => {
+                let (body, headers) = (Bytes::from_static(key.as_bytes()), Headers::default());
+                let key = Key::parse(key).expect("a key");
+                self.inner.put(&key, body, &headers, Condition::Always).await?;
+                call.await
+            }
             Some(Fault::Late) => {
                 let answer = call.await;
                 assert!(simulated::is_on(), "a late answer needs a simulation");
@@ -256,6 +264,10 @@ impl ObjectStore for FaultyStore {
 
     async fn delete(&self, keys: &[Key]) -> Result<Vec<Deleted>> {
         self.pass(Op::Delete, self.inner.delete(keys)).await
+    }
+
+    async fn delete_version(&self, key: &Key, version: &ETag) -> Result<()> {
+        self.pass(Op::Delete, self.inner.delete_version(key, version)).await
     }
 
     async fn list(&self, request: ListRequest) -> Result<ListPage> {

@@ -37,9 +37,7 @@ impl Later {
 
     /// What stands in the bucket by now.
     async fn object(&self, key: &str) -> Option<Vec<u8>> {
-        let got = self.store.inner.get(&parse(key), GetRequest::default()).await.ok()?;
-        let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
-        Some(chunks.concat())
+        object(&*self.store.inner, key).await
     }
 
     async fn rename(&self, from: &str, to: &str) -> Result<()> {

@@ -46,9 +46,7 @@ impl Unsure {
     }
 
     async fn object(&self, key: &str) -> Option<Vec<u8>> {
-        let got = self.store.inner.get(&parse(key), GetRequest::default()).await.ok()?;
-        let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
-        Some(chunks.concat())
+        object(&*self.store.inner, key).await
     }
 
     /// What is kept beside another client's object, the first copy first.

@@ -1,5 +1,6 @@
 //! What happens when somebody else changes the bucket.
 
+use super::faulty::{Fault, FaultyStore};
 use super::*;
 
 #[tokio::test]
@@ -170,5 +171,57 @@ async fn what_is_made_exclusively_is_made_by_one_node() {
         assert!(world.object(key).await.is_some(), "{name} is there before the answer");
         let lost = make(&other, name).await.expect_err(name);
         assert_eq!(lost.errno(), rustix::io::Errno::EXIST, "{name}");
+    }
+}
+
+/// A file `f` that is known here; another client rewrites it before the request of this number, counted from now.
+async fn rewritten(at: usize) -> (Arc<FaultyStore>, Arc<Vfs>, tempfile::TempDir) {
+    let home = tempfile::tempdir().expect("a folder");
+    let store = FaultyStore::new(Arc::new(MemoryStore::new()), home.path());
+    let (body, headers) = (Bytes::from_static(b"ours"), Headers::default());
+    store.inner.put(&parse("f"), body, &headers, Condition::Always).await.expect("put");
+    let vfs =
+        mount_with(Arc::clone(&store) as Arc<dyn ObjectStore>, &home.path().join("cache"), None, |_| {});
+    lookup(&vfs, "f").await.expect("there");
+    store.plan(at, Fault::Rewritten("f"));
+    (store, vfs, home)
+}
+
+/// SEMANTICS: "What another client writes under the old name meanwhile stays there, if the server keeps the condition of
+/// a DELETE (AWS does, MinIO does not)."
+#[tokio::test]
+async fn what_another_client_writes_while_a_file_is_renamed_is_kept() {
+    let mut kept_beside = 0;
+    for at in 0.. {
+        let (store, vfs, _home) = rewritten(at).await;
+        let (from, to) = ((Ino::ROOT, OsStr::new("f")), (Ino::ROOT, OsStr::new("g")));
+        let renamed = vfs.rename(from, to, RenameMode::Replace).await;
+        let (f, g) = (object(&*store.inner, "f").await, object(&*store.inner, "g").await);
+        if !store.is_hit() {
+            assert_eq!((f.as_deref(), g.as_deref()), (None, Some(&b"ours"[..])));
+            break;
+        }
+        let theirs = Some(&b"f"[..]);
+        assert!(f.as_deref() == theirs || g.as_deref() == theirs, "request {at}: {f:?} {g:?}");
+        if renamed.is_ok() && f.as_deref() == theirs {
+            assert_eq!(g.as_deref(), Some(&b"ours"[..]), "request {at}");
+            assert_eq!(names(&vfs, "").await, ["f", "g"], "request {at}");
+            kept_beside += 1;
+        }
+    }
+    assert_ne!(kept_beside, 0, "the copy was made when it was written");
+}
+
+#[tokio::test]
+async fn a_file_that_another_client_rewrites_while_it_is_removed_is_removed() {
+    for at in 0.. {
+        let (store, vfs, _home) = rewritten(at).await;
+        vfs.unlink(Ino::ROOT, OsStr::new("f")).await.unwrap_or_else(|error| panic!("request {at}: {error}"));
+        assert_eq!(object(&*store.inner, "f").await, None, "request {at}");
+        if !store.is_hit() {
+            assert_ne!(at, 0, "requests were met");
+            return;
+        }
+        assert_eq!(names(&vfs, "").await, [""; 0], "request {at}");
     }
 }

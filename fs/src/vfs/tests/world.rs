@@ -108,9 +108,7 @@ impl World {
 
     /// What another client reads; `None` if there is no object.
     pub(super) async fn object(&self, key: &str) -> Option<Vec<u8>> {
-        let got = self.store.get(&parse(key), GetRequest::default()).await.ok()?;
-        let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
-        Some(chunks.concat())
+        object(&*self.store, key).await
     }
 
     pub(super) async fn lookup(&self, path: &str) -> Result<Ino> {
@@ -257,4 +255,11 @@ pub(super) async fn names(vfs: &Arc<Vfs>, path: &str) -> Vec<String> {
     names.retain(|name| name != "." && name != "..");
     names.sort();
     names
+}
+
+/// What a client reads; `None` if there is no object.
+pub(super) async fn object(bucket: &dyn ObjectStore, key: &str) -> Option<Vec<u8>> {
+    let got = bucket.get(&parse(key), GetRequest::default()).await.ok()?;
+    let chunks: Vec<Bytes> = got.body.try_collect().await.expect("body");
+    Some(chunks.concat())
 }

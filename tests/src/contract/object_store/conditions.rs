@@ -1,7 +1,7 @@
 //! Conditions of reads and writes.
 
 use super::{Scratch, cases, expect_error};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use tarn_fs::store::{Condition, ErrorKind};
 
 cases![
@@ -9,6 +9,8 @@ cases![
     absent_writes_a_new_key_only,
     matches_writes_over_its_version_only,
     matches_never_writes_a_new_key,
+    a_version_is_deleted,
+    a_delete_of_another_version_is_refused_or_a_plain_delete,
 ];
 
 async fn a_read_of_another_version_is_refused(scratch: Scratch) -> Result<()> {
@@ -40,4 +42,24 @@ async fn matches_never_writes_a_new_key(scratch: Scratch) -> Result<()> {
     let put = scratch.put_if("k", "x", Condition::Matches(other.etag)).await;
     expect_error(put, ErrorKind::Precondition, "a put over nothing")?;
     expect_error(scratch.store.head(&scratch.key("k")).await, ErrorKind::NotFound, "head")
+}
+
+async fn a_version_is_deleted(scratch: Scratch) -> Result<()> {
+    let (key, put) = (scratch.key("k"), scratch.put("k", "x").await?);
+    scratch.store.delete_version(&key, &put.etag).await?;
+    expect_error(scratch.store.head(&key).await, ErrorKind::NotFound, "head")?;
+    scratch.store.delete_version(&key, &put.etag).await.context("what is gone is deleted")
+}
+
+/// Not every server looks at the version; the probe finds out.
+async fn a_delete_of_another_version_is_refused_or_a_plain_delete(scratch: Scratch) -> Result<()> {
+    let (key, old) = (scratch.key("k"), scratch.put("k", "old").await?);
+    scratch.put("k", "new").await?;
+    match scratch.store.delete_version(&key, &old.etag).await {
+        Ok(()) => expect_error(scratch.store.head(&key).await, ErrorKind::NotFound, "head"),
+        refused => {
+            expect_error(refused, ErrorKind::Precondition, "a stale delete")?;
+            scratch.expect("k", b"new").await
+        }
+    }
 }

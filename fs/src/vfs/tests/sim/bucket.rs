@@ -267,6 +267,16 @@ impl ObjectStore for Link {
         self.pass(Op::Delete, (Means::Delete, keys), self.bucket.memory.delete(keys)).await
     }
 
+    async fn delete_version(&self, key: &Key, version: &ETag) -> Result<()> {
+        let (memory, keys) = (&self.bucket.memory, std::slice::from_ref(key));
+        match self.bucket.lie {
+            Some(Lie::IgnoresConditions) => {
+                self.pass(Op::Delete, (Means::Delete, keys), memory.delete(keys)).await.map(drop)
+            }
+            _ => self.pass(Op::Delete, (Means::Delete, keys), memory.delete_version(key, version)).await,
+        }
+    }
+
     async fn list(&self, request: ListRequest) -> Result<ListPage> {
         let prefix = request.prefix.clone();
         self.ask(Op::List, prefix.as_str(), self.bucket.memory.list(request)).await
