@@ -24,7 +24,7 @@ use crate::mount::background::{self, Ready, Role};
 use crate::mount::checks::{CheckError, MountPoint};
 use crate::mount::record::{Outcome, Record, RecordFile};
 use crate::mount::{Failure, checks, harden, log_target, registry};
-use crate::process::ProcessId;
+use crate::process::{ProcessId, code};
 use crate::session_log;
 use crate::telemetry::{self, Target};
 use channel::{Order, Report, Restarts};
@@ -161,6 +161,7 @@ impl Keeper {
 
     fn keep(mut self) -> Result<(), Failure> {
         let mut end = None;
+        code::release();
         loop {
             if self.may_leave() {
                 return self.leave();
@@ -195,6 +196,7 @@ impl Keeper {
     fn serving(&mut self) {
         self.worker.serving = Some(crate::clock::instant());
         tracing::info!(worker = self.worker.pid(), "the next worker serves");
+        code::release();
         for signal in self.pending.iter().filter(|signal| **signal != signals::LEAVE) {
             self.worker.signal(*signal);
         }

@@ -7,6 +7,7 @@ pub mod background;
 pub mod checks;
 pub mod guard;
 mod heap;
+mod idle;
 pub mod open;
 pub mod record;
 pub mod remount;

@@ -1,5 +1,7 @@
 //! Which process is meant: pids come round again, so a pid counts only together with the time of its start.
 
+pub mod code;
+
 use serde::{Deserialize, Serialize};
 
 /// A process of this machine.

@@ -33,6 +33,17 @@ pub(super) fn bound() {
     }
 }
 
+/// Gives back what is free.
+#[cfg(target_env = "gnu")]
+pub(super) fn trim() {
+    // SAFETY: malloc_trim takes a number; it locks each heap that it looks at.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other C libraries give back by themselves.
+#[cfg(not(target_env = "gnu"))]
+pub(super) fn trim() {}
+
 /// Other C libraries do not learn.
 #[cfg(not(target_env = "gnu"))]
 pub(super) fn bound() {}

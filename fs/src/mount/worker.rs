@@ -1,7 +1,7 @@
 //! The worker of a mount: reaches the bucket, answers the kernel, drains at the end. Its keeper made the mount.
 
 use super::{
-    Failure, OpenSession, Opened, Served, harden, heap, log_target, record::Outcome, registry, serve,
+    Failure, OpenSession, Opened, Served, harden, heap, idle, log_target, record::Outcome, registry, serve,
 };
 use crate::config::Config;
 use crate::control::{self, Desk, Facts};
@@ -110,6 +110,7 @@ where
     harden()?;
     let Started { session, served, control, exit } =
         runtime.block_on(start(config, keeper, task, facts, open))?;
+    runtime.spawn(idle::watch(exit.gate.clone()));
     listen(keeper, exit, keeper_gone)?;
     let failure = session.failure();
     runtime.spawn(async move {
