@@ -1,7 +1,7 @@
 //! Runs the benchmark and writes `perf/RESULTS.md` and `perf/results.json`. With names of workloads as arguments it
 //! runs only those, prints their rows and writes nothing.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use std::time::Instant;
 use tarn_perf::bench::Bench;
 use tarn_perf::report::Report;
@@ -11,6 +11,14 @@ use tarn_tests::{paths, suite};
 fn main() -> Result<()> {
     suite::enter_own_namespace();
     let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let known = || workload::ALL.iter().map(|(name, _)| *name);
+    if let Some(unknown) = wanted.iter().find(|wanted| known().all(|name| name != wanted.as_str())) {
+        let names: Vec<_> = known().collect();
+        bail!(
+            "there is no workload {unknown:?}; give none to run all of them, or some of: {}",
+            names.join(", ")
+        );
+    }
     let start = Instant::now();
     let bench = Bench::start()?;
     let mut figures = Vec::new();
