@@ -16,7 +16,7 @@ pub use record::{
     CommittedRecord, ConflictRecord, ContentRecord, FileRecord, How, NodeRecord, OverlayRecord, PlaceRecord,
     Record, RemovedRecord, StagedRecord, VersionRecord,
 };
-pub use state::{CONFLICTS_MAX, HandleState, InodeState, State};
+pub use state::{CONFLICTS_MAX, HandleState, InodeState, REMOVED_FOR, State};
 
 use file::LogFile;
 use parking_lot::Mutex;

@@ -11,8 +11,9 @@ use std::os::unix::fs::FileExt;
 const MAGIC: [u8; 8] = *b"tarn-ses";
 /// Records begin behind the header's page.
 const PAGE: u64 = 4096;
-/// A log is made short when it is longer than this, and than twice what it came to the last time.
-const COMPACT_MIN: u64 = 8 << 20;
+/// A log is made short when it is longer than this, and than twice what it came to the last time. The next worker reads
+/// it before it serves.
+const COMPACT_MIN: u64 = 512 << 10;
 
 #[derive(Debug)]
 pub(super) struct LogFile {
@@ -40,6 +41,9 @@ impl LogFile {
         // The record that a kill has torn was never answered for.
         log.file.set_len(end)?;
         log.end = end;
+        if log.end - log.start > COMPACT_MIN {
+            log.shorten(&state)?;
+        }
         Ok((log, state))
     }
 
@@ -59,17 +63,17 @@ impl LogFile {
         self.file.write_all_at(records, self.end)?;
         self.end += records.len() as u64;
         if self.end - self.start > COMPACT_MIN.max(2 * self.short) {
-            self.compact()?;
+            let (state, end) = self.replay()?;
+            if end != self.end {
+                return Err(LogError::Damaged("a record in the middle cannot be read"));
+            }
+            self.shorten(&state)?;
         }
         Ok(())
     }
 
     /// Writes what the log comes to behind it, then makes that the log. A kill leaves the old one or the new one.
-    fn compact(&mut self) -> Result<(), LogError> {
-        let (state, end) = self.replay()?;
-        if end != self.end {
-            return Err(LogError::Damaged("a record in the middle cannot be read"));
-        }
+    fn shorten(&mut self, state: &State) -> Result<(), LogError> {
         let mut records = Vec::new();
         for record in state.records() {
             encode(&record, &mut records);

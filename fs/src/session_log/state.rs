@@ -4,12 +4,12 @@ use super::record::{ConflictRecord, ContentRecord, How, NodeRecord, PlaceRecord,
 use super::time::Time;
 use crate::quota::Usage;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Intents that are kept: far more than requests can be under way at once.
 const INTENTS_MAX: usize = 4096;
-/// Removed keys that are kept.
-const REMOVED_MAX: usize = 4096;
+/// How long a removed key is remembered: so long may a request for it be under way.
+pub const REMOVED_FOR: Duration = Duration::from_secs(30);
 /// Conflicts that are remembered for people; the objects beside the files remember them all.
 pub const CONFLICTS_MAX: usize = 1000;
 
@@ -125,10 +125,6 @@ impl State {
                 self.intents.push_back((unique, at));
             }
             Record::Removed { key, removed } => {
-                if self.removed.len() == REMOVED_MAX {
-                    let oldest = self.removed.values().map(|removed| removed.at.0).min();
-                    self.removed.retain(|_, removed| Some(removed.at.0) != oldest);
-                }
                 self.removed.insert(key, removed);
             }
             Record::Conflict(conflict) => {
@@ -163,7 +159,10 @@ impl State {
         let conflicts = self.conflicts.iter().cloned().map(Record::Conflict);
         let quota = self.quota.map(|bytes| Record::Quota { bytes });
         let stored = self.stored.map(|usage| Record::Stored { usage });
-        let removed = self.removed.iter();
+        let newest = self.removed.values().map(|removed| removed.at.0).max();
+        let age = move |removed: &RemovedRecord| newest?.duration_since(removed.at.0).ok();
+        let counts = move |removed: &RemovedRecord| age(removed).is_none_or(|age| age <= REMOVED_FOR);
+        let removed = self.removed.iter().filter(move |(_, removed)| counts(removed));
         let removed =
             removed.map(|(key, removed)| Record::Removed { key: key.clone(), removed: removed.clone() });
         let started = started.into_iter().chain([given]).chain(quota).chain(stored);

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::meta;
 use crate::name::Key;
 use crate::session_log::time::Time;
-use crate::session_log::{Record, RemovedRecord, SessionLog, State};
+use crate::session_log::{REMOVED_FOR, Record, RemovedRecord, SessionLog, State};
 use crate::store::{
     Abandoned, CompleteRequest, Condition, CopyRequest, Deleted, ETag, Error, ErrorKind, GetRequest,
     GetResponse, Headers, ListPage, ListRequest, ObjectInfo, ObjectStore, Op, Part, PartKinds, PartSource,
@@ -21,10 +21,8 @@ use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-/// How long a request may be under way whose sender is gone.
-const UNDER_WAY: Duration = Duration::from_secs(30);
 /// Keys that are remembered.
 const REMOVED_MAX: usize = 4096;
 
@@ -68,7 +66,7 @@ impl Fence {
     /// commit of it may have been lost (`unheard`).
     pub(super) fn removing(&self, key: &Key, born: Option<SystemTime>, unheard: bool) {
         let now = clock::now();
-        let taken_over = self.taken_over.lock().filter(|taken_over| now < *taken_over + UNDER_WAY);
+        let taken_over = self.taken_over.lock().filter(|taken_over| now < *taken_over + REMOVED_FOR);
         let Some(before) = (if unheard { Some(now) } else { taken_over }) else { return };
         let mut born: Vec<_> = born.map(Time).into_iter().collect();
         let mut known = self.removed.lock();
@@ -155,7 +153,7 @@ impl Fence {
 }
 
 fn is_young(removed: &RemovedRecord) -> bool {
-    clock::now() < removed.at.0 + UNDER_WAY
+    clock::now() < removed.at.0 + REMOVED_FOR
 }
 
 /// Whether an object is what was removed.

@@ -195,20 +195,15 @@ impl Vfs {
         if verdict == Verdict::Upload && !taken.insert(record.key.clone()) {
             verdict = Verdict::Leave("a younger file has its name");
         }
+        if verdict == Verdict::Remove && record.upload.is_some() {
+            return self.remove_upload(orphan, record).await;
+        }
         if verdict != Verdict::Upload
             && let Some(progress) = &record.upload
+            && self.uploader.drop_upload(progress).await.is_ok()
         {
-            if self.uploader.drop_upload(progress).await.is_ok() {
-                if verdict == Verdict::Remove {
-                    self.uploader.settle_record(progress, orphan.adopt()?);
-                    return Ok(());
-                }
-                record.upload = None;
-                orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
-            } else if verdict == Verdict::Remove {
-                // The next mount tries again.
-                return Ok(());
-            }
+            record.upload = None;
+            orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
         }
         match verdict {
             Verdict::Leave(why) => leave(report, &orphan, Some(&record.key), why),
@@ -223,6 +218,24 @@ impl Vfs {
                 }
                 None => leave(report, &orphan, Some(&record.key), "its key is not below the mounted prefix"),
             },
+        }
+        Ok(())
+    }
+
+    /// Removes a record and the upload that it speaks of. While requests for that may still arrive the record stays, and
+    /// says that it was dropped: programs wait for whoever takes over, who asks nothing then.
+    async fn remove_upload(&self, orphan: OrphanStaged, mut record: Record) -> Result<()> {
+        let Some(progress) = &mut record.upload else { return Ok(()) };
+        if !progress.is_settled() {
+            if self.uploader.drop_upload(progress).await.is_err() {
+                // The next mount tries again.
+                return Ok(());
+            }
+            progress.dropped = true;
+            orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
+        }
+        if let Some(progress) = &record.upload {
+            self.uploader.settle_record(progress, orphan.adopt()?);
         }
         Ok(())
     }

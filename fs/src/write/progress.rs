@@ -2,7 +2,7 @@
 
 use super::plan::{PartPlan, Piece};
 use crate::name::Key;
-use crate::store::{ETag, Headers, Part, Upload};
+use crate::store::{Abandoned, ETag, Headers, Part, Upload};
 use serde::{Deserialize, Serialize};
 use std::time::SystemTime;
 
@@ -21,6 +21,9 @@ pub struct Progress {
     pub base: Option<ETag>,
     /// Parts that the server has confirmed, in no order.
     pub parts: Vec<DonePart>,
+    /// It was dropped, but a request of the process that began it may arrive yet and bring it back.
+    #[serde(default)]
+    pub dropped: bool,
 }
 
 /// A part that the server has.
@@ -50,6 +53,7 @@ impl Progress {
             headers: headers.clone(),
             base: base.cloned(),
             parts: Vec::new(),
+            dropped: false,
         }
     }
 
@@ -57,6 +61,11 @@ impl Progress {
     pub fn resumable(&self, key: &Key, headers: &Headers, base: Option<&ETag>) -> Option<Upload> {
         let same = self.key == *key && self.headers == *headers && self.base.as_ref() == base;
         self.upload().filter(|_| same)
+    }
+
+    /// Whether it was dropped, and is to be dropped once more when nothing of it can arrive any longer.
+    pub fn is_settled(&self) -> bool {
+        self.dropped && Abandoned::may_begin(self.begun)
     }
 
     /// The upload, if the server has said its id.

@@ -69,6 +69,20 @@ fn a_long_log_becomes_short_and_keeps_its_state() {
 }
 
 #[test]
+fn the_next_worker_finds_a_log_short_or_makes_it_so() {
+    let (file, log) = log();
+    drop(log);
+    let records = bytes((0..100_000).map(|_| Record::LookedUp { ino: 2 }));
+    assert!(records.len() as u64 > COMPACT_MIN);
+    file.write_all_at(&bytes([inode(2)]), PAGE).expect("written");
+    file.write_all_at(&records, PAGE + bytes([inode(2)]).len() as u64).expect("written");
+    let (log, state) = LogFile::open(file.try_clone().expect("a copy")).expect("a log");
+    assert!(log.end - log.start < 1000, "{log:?}");
+    let (_, again) = LogFile::open(file).expect("a log");
+    assert_eq!((again.inodes[&2].lookups, again), (100_001, state));
+}
+
+#[test]
 fn what_is_no_log_of_this_format_is_refused() {
     let file = tempfile::tempfile().expect("a file");
     file.write_all_at(&[7; 5000], 0).expect("written");

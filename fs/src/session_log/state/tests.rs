@@ -145,3 +145,12 @@ fn old_conflicts_go_first() {
     assert_eq!(state.conflicts.len(), CONFLICTS_MAX);
     assert_eq!(state.conflicts.front(), Some(&conflict("1")));
 }
+
+#[test]
+fn the_short_form_leaves_out_what_was_removed_long_ago() {
+    let seconds = REMOVED_FOR.as_secs();
+    let keys = [("long ago", 1), ("lately", 2), ("now", 2 + seconds)];
+    let keys = keys.map(|(key, at)| Record::Removed { key: key.into(), removed: removed(at) });
+    let short = state(state(keys).records());
+    assert_eq!(short.removed.keys().collect::<Vec<_>>(), ["lately", "now"]);
+}

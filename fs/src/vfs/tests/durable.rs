@@ -1,9 +1,11 @@
 //! Every request of a scenario fails in turn, in every way: what was acknowledged is in the bucket in the end, byte
 //! for byte, and nothing is left behind.
 
-use super::faulty::{Fault, FaultyStore};
+use super::faulty::{Fault, FaultyStore, copy_dir};
 use super::*;
 use crate::store::{Depth, ErrorKind, ListRequest, PartKinds, PartSource};
+use crate::clock::{self, simulated};
+use crate::journal::{Record, State};
 use crate::write::Progress;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -442,4 +444,35 @@ async fn an_upload_that_begins_late_is_dropped_in_the_end() {
     world.vfs.drain().await;
     let part = world.store.upload_part(&late, 1, PartSource::Bytes("x".into())).await;
     assert_eq!(part.expect_err("dropped").kind, ErrorKind::NotFound);
+}
+
+/// Programs wait while a worker takes over what others have left.
+#[test]
+fn what_was_dropped_for_a_killed_worker_is_dropped_once_more_and_not_by_each_next_one() {
+    simulated::run(1, async {
+        let home = tempfile::tempdir().expect("a folder");
+        let bucket = Arc::new(MemoryStore::default());
+        let counted = Arc::new(ObserveStore::new(Arc::clone(&bucket) as Arc<dyn ObjectStore>));
+        let image = |round: usize| home.path().join(round.to_string());
+        let mount =
+            |round| mount_with(Arc::clone(&counted) as Arc<dyn ObjectStore>, &image(round), None, |_| ());
+        let key = parse("copied");
+        let begun = Progress::asked(&key, &Headers::default(), None);
+        let upload = Some(Progress { id: Some("gone".into()), ..begun });
+        let record = Record { state: State::Removed, upload, ..Record::open(key, None) };
+        let mut workers = vec![mount(0)];
+        workers[0].cache.stage(&workers[0].label(&record)).expect("a record").keep(true);
+        for (round, drops) in [(1, 1), (2, 1), (3, 1), (4, 2), (5, 2)] {
+            if round == 4 {
+                clock::sleep(Duration::from_secs(126)).await;
+            }
+            copy_dir(&image(round - 1), &image(round));
+            let next = mount(round);
+            next.recover().await.expect("recovery");
+            assert_eq!(counted.counts().of(crate::store::Op::AbortUpload), drops, "worker {round}");
+            workers.push(next);
+        }
+        let left = workers[5].cache.orphans_where(|_| true).expect("a list");
+        assert!(left.is_empty(), "{left:?}");
+    });
 }
