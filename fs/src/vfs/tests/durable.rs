@@ -3,9 +3,9 @@
 
 use super::faulty::{Fault, FaultyStore, copy_dir};
 use super::*;
-use crate::store::{Depth, ErrorKind, ListRequest, PartKinds, PartSource};
 use crate::clock::{self, simulated};
 use crate::journal::{Record, State};
+use crate::store::{Depth, ErrorKind, ListRequest, PartKinds, PartSource};
 use crate::write::Progress;
 use std::collections::BTreeMap;
 use std::path::Path;
