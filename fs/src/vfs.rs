@@ -35,6 +35,7 @@ mod remove;
 mod rename;
 mod rename_dir;
 mod restore;
+mod resume;
 mod settle;
 mod space;
 mod stage;

@@ -108,6 +108,26 @@ pub enum ErrorKind {
     Rejected,
 }
 
+impl ErrorKind {
+    /// Whether the same request may fare otherwise later.
+    pub fn may_pass(self) -> bool {
+        match self {
+            Self::Unavailable | Self::Throttled | Self::Timeout | Self::Credentials => true,
+            Self::NotFound
+            | Self::Precondition
+            | Self::Denied
+            | Self::Corrupt
+            | Self::Rejected
+            | Self::InvalidName
+            | Self::NameTooLong
+            | Self::TooLarge
+            | Self::Full
+            | Self::Archived
+            | Self::Unsupported => false,
+        }
+    }
+}
+
 /// A failed operation of a store.
 #[derive(Debug, thiserror::Error)]
 #[error("{op} {}: {message}", key.as_ref().map_or_else(|| "bucket".to_owned(), ToString::to_string))]

@@ -229,7 +229,7 @@ fn report(vfs: &Vfs, inode: &Inode, error: &Error, failures: u32) {
 }
 
 /// Twice as long after each failure, with some chance in it.
-fn pause(failures: u32) -> Duration {
+pub(super) fn pause(failures: u32) -> Duration {
     clock::jitter(PAUSES.0.saturating_mul(1 << failures.min(16)).min(PAUSES.1))
 }
 

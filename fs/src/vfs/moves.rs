@@ -2,7 +2,6 @@
 //! moved while that lasts: a process that is killed in between leaves a rename that the next mount finishes.
 
 use super::Vfs;
-use super::namespace::{Held, Use};
 use super::readdir::is_local;
 use super::recover::Missing;
 use crate::error::{Error, Result};
@@ -174,19 +173,6 @@ impl Vfs {
         self.table.rename(inode.ino, to);
         files.iter().for_each(|inode| self.relabel(inode));
         Ok(())
-    }
-
-    /// A mount that is taken over goes on while a directory is moved, except for what is in that.
-    pub(super) fn hold_move(&self, of: &Move) -> Result<Option<Held>> {
-        if self.earlier.get().is_none() || !of.is_tree() {
-            return Ok(None);
-        }
-        let places = (self.place_at(&of.from, Missing::End)?, self.place_at(&of.to, Missing::End)?);
-        let (Some(from), Some(to)) = places else { return Ok(None) };
-        let Some(root) = self.table.child(from.parent, &from.name) else { return Ok(None) };
-        let replaced = self.table.child(to.parent, &to.name);
-        let roots: Vec<_> = [root].iter().chain(&replaced).map(|inode| inode.ino).collect();
-        Ok(self.try_hold(&[Use::from(&from), Use::from(&to)], &roots))
     }
 
     /// A file rests on the copy of its object from now on, if it is a copy of that and not of another client's.

@@ -5,18 +5,23 @@
 
 use super::Vfs;
 use super::commit::blocking;
+use super::resume::Unfinished;
+use crate::clock;
 use crate::error::Result;
 use crate::inode::{Content, File, FileState, Ino, Inode, Marker, Node, Overlay, Place, RemoteFile, Stage};
-use crate::journal::{
-    self, Base, Entry, Exchange, Found, Move, Record, StagedFile, State, Sum, Verdict, judge,
-};
+use crate::journal::{self, Entry, Exchange, Found, Move, Record, StagedFile, State, Sum, Verdict, judge};
 use crate::meta::{self, Kind};
 use crate::name::{Key, Name};
 use crate::store::Version;
+use crate::write::Progress;
 use std::collections::HashSet;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::time::Duration;
 use tarn_cache::{OrphanStaged, Staged, StagedLabel};
+
+/// How long programs wait for the store when a worker takes over.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What a recovery did.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,13 +39,12 @@ impl Vfs {
     pub async fn recover(self: &Arc<Self>) -> Result<Recovered> {
         let mut report = Recovered::default();
         let mut files = Vec::new();
-        let mut moves = Vec::new();
-        let mut exchanges = Vec::new();
+        let mut unfinished = Unfinished::default();
         for orphan in self.cache.orphans_where(|label| self.is_lost(label))? {
             match read_entry(&orphan) {
                 Orphan::Unknown => leave(&mut report, &orphan, None, "its label cannot be read"),
-                Orphan::Move(of) => moves.push((orphan, of)),
-                Orphan::Exchange(of) => exchanges.push((orphan, of)),
+                Orphan::Move(of) => unfinished.moves.push((orphan, of)),
+                Orphan::Exchange(of) => unfinished.exchanges.push((orphan, of)),
                 Orphan::File(record) => files.push((orphan, *record)),
             }
         }
@@ -50,18 +54,13 @@ impl Vfs {
             }
             return Ok(report);
         }
-        // A name that one of them leaves may be where the next one goes.
-        moves.sort_by_key(|(_, of)| of.written);
-        // An exchange goes on from where its moves have ended.
-        let behind = exchanges.is_empty();
-        self.resume_moves(moves, behind, &mut files, &mut report).await?;
-        self.resume_exchanges(exchanges, &mut files, &mut report).await?;
+        report.renames = self.finish(unfinished, &mut files).await?;
         // Of two files for one key the younger counts.
         files.sort_by_key(|(_, record)| std::cmp::Reverse(record.written));
-        let mut taken = HashSet::new();
+        let mut round = Round::default();
         for (orphan, record) in files {
             let (path, key) = (orphan.path(), record.key.clone());
-            if let Err(error) = self.take_over(orphan, record, &mut taken, &mut report).await {
+            if let Err(error) = self.take_over(orphan, record, &mut round, &mut report).await {
                 // One file that cannot be read must not keep the others from being seen.
                 tracing::error!(path = %path.display(), %key, %error, "bytes that are not in the bucket stay behind");
                 report.left += 1;
@@ -78,129 +77,23 @@ impl Vfs {
             && owner().is_none_or(|owner| owner == self.options.owner || !owner.is_alive())
     }
 
-    async fn resume_moves(
-        self: &Arc<Self>,
-        moves: Vec<(OrphanStaged, Move)>,
-        behind: bool,
-        files: &mut [(OrphanStaged, Record)],
-        report: &mut Recovered,
-    ) -> Result<()> {
-        for (orphan, of) in moves {
-            tracing::info!(from = of.from, to = of.to, "finishing a rename that was interrupted");
-            if behind && let Some(held) = self.hold_move(&of)? {
-                let vfs = Arc::clone(self);
-                self.runtime.spawn(async move {
-                    let _held = held;
-                    if let Err(error) = vfs.finish_move(orphan, &of, &mut []).await {
-                        tracing::warn!(%error, "a finished rename stays in the journal");
-                    }
-                });
-            } else if self.finish_move(orphan, &of, files).await? {
-                report.renames += 1;
-            }
-        }
-        Ok(())
-    }
-
-    /// Says whether it is finished.
-    async fn finish_move(
-        &self,
-        orphan: OrphanStaged,
-        of: &Move,
-        files: &mut [(OrphanStaged, Record)],
-    ) -> Result<bool> {
-        let (from, to) = (&of.from, &of.to);
-        match self.resume_with_files(of, orphan.is_of_this_boot(), files).await {
-            Ok(stay) => {
-                if stay > 0 {
-                    tracing::warn!(from, to, stay, "objects stay: their new names are taken");
-                }
-                orphan.adopt()?.discard();
-                Ok(true)
-            }
-            Err(error) => {
-                tracing::error!(from, to, %error, "a rename stays half done until the next mount");
-                Ok(false)
-            }
-        }
-    }
-
-    /// To be called when no single rename is left half done.
-    async fn resume_exchanges(
-        &self,
-        exchanges: Vec<(OrphanStaged, Exchange)>,
-        files: &mut [(OrphanStaged, Record)],
-        report: &mut Recovered,
-    ) -> Result<()> {
-        for (orphan, of) in exchanges {
-            tracing::info!(
-                first = of.first,
-                second = of.second,
-                "finishing an exchange that was interrupted"
-            );
-            match self.resume_exchange(&of, files).await {
-                Ok(()) => {
-                    report.renames += 1;
-                    orphan.adopt()?.discard();
-                }
-                Err(error) => {
-                    tracing::error!(aside = of.aside, %error, "an exchange stays half done until the next mount");
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A staged file that was written down after the move began has its name since, and not from before.
-    pub(super) async fn resume_with_files(
-        &self,
-        of: &Move,
-        of_this_boot: bool,
-        files: &mut [(OrphanStaged, Record)],
-    ) -> Result<usize> {
-        let stay = self.resume_move(of).await?;
-        if stay == 0 {
-            self.follow_move(of).await?;
-        }
-        for (orphan, record) in
-            files.iter_mut().filter(|(_, record)| of_this_boot || record.written < of.written)
-        {
-            self.move_record(of, orphan, record).await?;
-        }
-        Ok(stay)
-    }
-
-    /// A staged file below a directory that was moved goes with it, and rests on the copy of its base.
-    async fn move_record(&self, of: &Move, orphan: &OrphanStaged, record: &mut Record) -> Result<()> {
-        let Some(key) = of.moved(&record.key) else { return Ok(()) };
-        if let Some(base) = &mut record.base
-            && let Some(copy) = self.head_if_any(&key).await?
-            && copy.version.size == base.size
-        {
-            *base = Base::from(&copy.version);
-        }
-        record.key = key;
-        orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
-        Ok(())
-    }
-
     async fn take_over(
         self: &Arc<Self>,
         orphan: OrphanStaged,
         mut record: Record,
-        taken: &mut HashSet<Key>,
+        round: &mut Round,
         report: &mut Recovered,
     ) -> Result<()> {
         let mut verdict = judge(&record, &inspect(&orphan, &record)?);
-        if verdict == Verdict::Upload && !taken.insert(record.key.clone()) {
+        if verdict == Verdict::Upload && !round.taken.insert(record.key.clone()) {
             verdict = Verdict::Leave("a younger file has its name");
         }
         if verdict == Verdict::Remove && record.upload.is_some() {
-            return self.remove_upload(orphan, record).await;
+            return self.remove_upload(orphan, record, round).await;
         }
         if verdict != Verdict::Upload
             && let Some(progress) = &record.upload
-            && self.uploader.drop_upload(progress).await.is_ok()
+            && self.drop_upload(progress, round).await
         {
             record.upload = None;
             orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
@@ -224,11 +117,11 @@ impl Vfs {
 
     /// Removes a record and the upload that it speaks of. While requests for that may still arrive the record stays, and
     /// says that it was dropped: programs wait for whoever takes over, who asks nothing then.
-    async fn remove_upload(&self, orphan: OrphanStaged, mut record: Record) -> Result<()> {
+    async fn remove_upload(&self, orphan: OrphanStaged, mut record: Record, round: &mut Round) -> Result<()> {
         let Some(progress) = &mut record.upload else { return Ok(()) };
         if !progress.is_settled() {
-            if self.uploader.drop_upload(progress).await.is_err() {
-                // The next mount tries again.
+            if !self.drop_upload(progress, round).await {
+                // The next worker or mount tries again.
                 return Ok(());
             }
             progress.dropped = true;
@@ -238,6 +131,21 @@ impl Vfs {
             self.uploader.settle_record(progress, orphan.adopt()?);
         }
         Ok(())
+    }
+
+    /// Says whether it is dropped. A worker that programs wait for gives up early.
+    async fn drop_upload(&self, progress: &Progress, round: &mut Round) -> bool {
+        let dropped = async { self.uploader.drop_upload(progress).await.is_ok() };
+        if self.earlier.get().is_none() {
+            return dropped.await;
+        }
+        if !round.is_store_away {
+            round.is_store_away = tokio::select! {
+                dropped = dropped => !dropped,
+                () = clock::sleep(PATIENCE) => true,
+            };
+        }
+        !round.is_store_away
     }
 
     /// The place of a key in the tree. `None` if it is not shown here.
@@ -303,6 +211,15 @@ pub(super) enum Missing {
     Made,
     /// The way ends.
     End,
+}
+
+/// What is found out while files are taken over.
+#[derive(Default)]
+struct Round {
+    /// Their keys.
+    taken: HashSet<Key>,
+    /// The store has not answered in time.
+    is_store_away: bool,
 }
 
 /// An orphan of this bucket.

@@ -41,7 +41,11 @@ impl Vfs {
         if !self.may_be_done() {
             return self.rename_once(&from, &to, mode).await;
         }
-        let known = self.table.child(from.parent, &from.name);
+        let known = {
+            // A rename that is being finished comes first.
+            let _held = self.hold(&[Use::from(&from), Use::from(&to)]).await;
+            self.table.child(from.parent, &from.name)
+        };
         let mut tries = OVERTAKEN_TRIES;
         loop {
             tries -= 1;

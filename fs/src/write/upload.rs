@@ -127,7 +127,7 @@ impl Uploader {
         if let Err(error) = &copied {
             let is_begun =
                 file.get(|record| record.upload.as_ref().is_some_and(|upload| upload.id.is_some()));
-            if (is_begun || passes(error.kind)) && self.abandon(file).await.is_err() {
+            if (is_begun || error.kind.may_pass()) && self.abandon(file).await.is_err() {
                 file.staged.keep(true);
             }
         }
@@ -288,25 +288,7 @@ impl UploadLog for StagedFile {
 /// Whether a later attempt may go on with the same upload.
 fn goes_on(error: &Error) -> bool {
     // Without an answer of the store the file became shorter while it was read; its other parts still count.
-    error.store_kind().is_none_or(passes)
-}
-
-/// Whether it may be otherwise later.
-fn passes(kind: ErrorKind) -> bool {
-    match kind {
-        ErrorKind::Unavailable | ErrorKind::Throttled | ErrorKind::Timeout | ErrorKind::Credentials => true,
-        ErrorKind::NotFound
-        | ErrorKind::Precondition
-        | ErrorKind::Denied
-        | ErrorKind::Corrupt
-        | ErrorKind::Rejected
-        | ErrorKind::InvalidName
-        | ErrorKind::NameTooLong
-        | ErrorKind::TooLarge
-        | ErrorKind::Full
-        | ErrorKind::Archived
-        | ErrorKind::Unsupported => false,
-    }
+    error.store_kind().is_none_or(ErrorKind::may_pass)
 }
 
 /// Whether the upload may still be there. One without an id is found by its key for as long as it may begin.

@@ -3,11 +3,12 @@
 
 use super::faulty::{Fault, FaultyStore, copy_dir};
 use super::*;
-use crate::clock;
+use crate::clock::{self, simulated};
 use crate::meta::Kind;
 use crate::session_log::time::Time;
 use crate::session_log::{Record, State};
 use crate::store::CopyRequest;
+use crate::write::Progress;
 
 const RENAME: Call = Call { op: "rename", unique: 7, resent: false, thread: 0 };
 const EXCLUSIVE: OpenFlags = OpenFlags { exclusive: true, ..WRITE };
@@ -340,6 +341,90 @@ async fn a_mount_is_taken_over_before_a_directorys_rename_has_ended() {
     {
         assert_eq!(workers.object(key).await.as_deref(), body, "{key}");
     }
+}
+
+/// Renames, dies after this request, and is taken over while the store is away. Says whether there was such a request.
+async fn is_taken_over_while_the_store_is_away(number: usize, mode: RenameMode) -> bool {
+    let workers = Workers::new();
+    for key in ["old", "new"] {
+        let (body, headers) = (key.into(), Headers::default());
+        workers.store.inner.put(&parse(key), body, &headers, Condition::Always).await.expect("put");
+    }
+    let vfs = workers.first();
+    let known = lookup(&vfs, "old").await.expect("there");
+    lookup(&vfs, "new").await.expect("there");
+    vfs.log.flush();
+    let rename = async |vfs: &Vfs, resent| {
+        let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
+        Call { resent, ..RENAME }.during(vfs.rename(from, to, mode)).await
+    };
+    workers.store.plan(number, Fault::DieAfter);
+    let said = rename(&vfs, false).await;
+    if !workers.store.is_hit() {
+        said.expect("nothing happened");
+        return false;
+    }
+    let store = FaultyStore::new(Arc::clone(&workers.store.inner), workers.home.path());
+    store.set_down(true);
+    let next = workers.worker(Arc::clone(&store), "image");
+    next.restore(&workers.open_log().1).expect("restore");
+    next.recover().await.expect("recovery");
+    next.go_on();
+    clock::sleep(Duration::from_secs(10)).await;
+    store.set_down(false);
+    rename(&next, true).await.unwrap_or_else(|error| panic!("{mode:?}, request {number}: {error}"));
+    let left = (mode == RenameMode::Exchange).then_some(&b"new"[..]);
+    assert_eq!(workers.object("new").await.as_deref(), Some(&b"old"[..]), "{mode:?}, request {number}");
+    assert_eq!(workers.object("old").await.as_deref(), left, "{mode:?}, request {number}");
+    assert_eq!(lookup(&next, "new").await.expect("there"), known, "{mode:?}, request {number}");
+    assert_eq!(names(&next, "").await.len(), 1 + left.iter().len(), "{mode:?}, request {number}");
+    true
+}
+
+#[test]
+fn what_is_half_renamed_while_the_store_is_away_is_finished_when_it_is_back() {
+    simulated::run(1, async {
+        for mode in [RenameMode::Replace, RenameMode::Exchange] {
+            let mut number = 0;
+            while is_taken_over_while_the_store_is_away(number, mode).await {
+                number += 1;
+            }
+            assert!(number >= 2, "{mode:?}: {number} requests were met");
+        }
+    });
+}
+
+#[test]
+fn nobody_waits_until_the_store_drops_what_a_killed_worker_was_uploading() {
+    simulated::run(1, async {
+        let workers = Workers::new();
+        let vfs = workers.first();
+        for name in ["a", "b"] {
+            let upload = Some(Progress::asked(&parse(name), &Headers::default(), None));
+            let record = journal::Record {
+                state: journal::State::Removed,
+                upload,
+                ..journal::Record::open(parse(name), None)
+            };
+            vfs.cache.stage(&vfs.label(&record)).expect("a record").keep(true);
+        }
+        vfs.log.flush();
+        copy_dir(&workers.home.path().join("cache"), &workers.home.path().join("image"));
+        let mut state = workers.open_log().1;
+        state.passthrough = Some(true);
+        let store = FaultyStore::new(Arc::clone(&workers.store.inner), workers.home.path());
+        let next = workers.worker(Arc::clone(&store), "image");
+        next.restore(&state).expect("restore");
+        store.plan(0, Fault::Late);
+        let before = clock::instant();
+        next.recover().await.expect("recovery");
+        assert!(
+            store.is_hit() && clock::since(before) < Duration::from_secs(2),
+            "{:?}",
+            clock::since(before)
+        );
+        assert_eq!(next.cache.orphans_where(|_| true).expect("a list").len(), 2, "for the next worker");
+    });
 }
 
 /// A file in a directory, whose upload is under way when its worker is killed; the next worker, and the directory.
