@@ -82,6 +82,8 @@ impl Fence {
             return;
         }
         self.note(key, &removed);
+        // The next worker must know of it if this one is killed when the key has gone, and before it can answer.
+        self.log.flush();
         known.insert(key.clone(), removed);
         self.idle.store(false, Ordering::Release);
     }

@@ -446,16 +446,20 @@ async fn an_upload_of_a_killed_worker_brings_no_removed_file_back() {
     for look in ["rmdir", "lookup", "create", "readdir", "another worker"] {
         let workers = Workers::new();
         let (mut vfs, dir) = killed_while_uploading(&workers).await;
-        vfs.unlink(dir, OsStr::new("f")).await.expect("unlink");
-        assert_eq!(workers.store.arrive().await, [false]);
-        assert!(workers.object("d/f").await.is_some(), "it has come back");
+        let unlink = async |vfs: &Vfs, resent| {
+            Call { op: "unlink", resent, ..RENAME }.during(vfs.unlink(dir, OsStr::new("f"))).await
+        };
+        unlink(&vfs, false).await.expect("unlink");
         if look == "another worker" {
-            vfs.log.flush();
+            // This one was killed before it could answer.
             let another = workers.worker(Arc::clone(&workers.store), "cache-of-another");
             another.restore(&workers.open_log().1).expect("restore");
             workers.store.set_down(false);
+            unlink(&another, true).await.expect("it is gone");
             vfs = another;
         }
+        assert_eq!(workers.store.arrive().await, [false]);
+        assert!(workers.object("d/f").await.is_some(), "it has come back");
         match look {
             "lookup" => {
                 let found = vfs.lookup(dir, OsStr::new("f")).await;
