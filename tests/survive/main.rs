@@ -27,6 +27,8 @@ fn main() -> ExitCode {
         limit,
         &[open::ALL, points::ALL, keeper::ALL, upgrade::ALL, old::ALL, storm::ALL, systemd::ALL, loads::ALL],
     );
-    results::write();
+    if code == ExitCode::SUCCESS {
+        results::write();
+    }
     code
 }

@@ -27,7 +27,7 @@ pub(crate) fn note(name: String, time: Duration, tally: Tally) {
     ROWS.lock().unwrap().push(row);
 }
 
-/// Writes RESULTS.md after a full run.
+/// Writes RESULTS.md after a full run in which nothing failed.
 pub(crate) fn write() {
     let (mut rows, mut counts) = (ROWS.lock().unwrap(), COUNTS.lock().unwrap());
     if !paths::full() || rows.is_empty() {
