@@ -71,7 +71,7 @@ impl Vfs {
 
     /// Whether it is of this bucket and nobody's any more. Between two workers of a live mount its files are locked
     /// by nobody, and still its own.
-    fn is_lost(&self, label: &StagedLabel) -> bool {
+    pub(super) fn is_lost(&self, label: &StagedLabel) -> bool {
         let owner = || Entry::read(label).and_then(|entry| entry.owner());
         label.bucket == self.bucket
             && owner().is_none_or(|owner| owner == self.options.owner || !owner.is_alive())

@@ -125,6 +125,17 @@ impl Vfs {
         end
     }
 
+    /// What a try has left half done of an exchange has a record of its own, and comes first in the next.
+    fn add_steps(&self, unfinished: &mut Unfinished) -> Result<()> {
+        for orphan in self.cache.orphans_where(|label| self.is_lost(label))? {
+            let Some(Entry::Move(of)) = orphan.label().and_then(Entry::read) else { continue };
+            if unfinished.exchanges.iter().any(|(_, exchange)| is_step(&of, exchange)) {
+                unfinished.moves.push((orphan, of));
+            }
+        }
+        Ok(())
+    }
+
     /// Says how many objects stay. A staged file that was written down after the move began has its name since, and not
     /// from before.
     pub(super) async fn resume_with_files(
@@ -167,6 +178,10 @@ async fn finish_behind(vfs: Weak<Vfs>, mut unfinished: Unfinished, _held: Vec<He
         let Some(vfs) = vfs.upgrade() else { return };
         let Err(error) = vfs.finish_all(&mut unfinished, &mut []).await else { return };
         if failures == TRIES || !may_pass(&error) {
+            tracing::error!(%error, "a rename stays half done until the next mount");
+            return;
+        }
+        if let Err(error) = vfs.add_steps(&mut unfinished) {
             tracing::error!(%error, "a rename stays half done until the next mount");
             return;
         }

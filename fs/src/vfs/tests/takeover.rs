@@ -394,6 +394,68 @@ fn what_is_half_renamed_while_the_store_is_away_is_finished_when_it_is_back() {
     });
 }
 
+/// Exchanges two directories, dies after a request, and the next worker is refused another. Says whether there were such
+/// requests.
+async fn is_refused_while_it_finishes(number: usize, refused: usize) -> (bool, bool) {
+    let workers = Workers::new();
+    for key in ["old/f", "old/g", "new/f", "new/g"] {
+        let (body, headers) = (key.into(), Headers::default());
+        workers.store.inner.put(&parse(key), body, &headers, Condition::Always).await.expect("put");
+    }
+    let vfs = workers.first();
+    for key in ["old/f", "new/f"] {
+        lookup(&vfs, key).await.expect("there");
+    }
+    vfs.log.flush();
+    let exchange = async |vfs: &Vfs, resent| {
+        let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
+        Call { resent, ..RENAME }.during(vfs.rename(from, to, RenameMode::Exchange)).await
+    };
+    workers.store.plan(number, Fault::DieAfter);
+    let said = exchange(&vfs, false).await;
+    if !workers.store.is_hit() {
+        said.expect("nothing happened");
+        return (false, false);
+    }
+    let store = FaultyStore::new(Arc::clone(&workers.store.inner), workers.home.path());
+    let next = workers.worker(Arc::clone(&store), "image");
+    next.restore(&workers.open_log().1).expect("restore");
+    let context = format!("requests {number} and {refused}");
+    store.plan(refused, Fault::Refuse);
+    next.recover().await.expect("recovery");
+    clock::sleep(Duration::from_secs(10)).await;
+    let is_hit = store.is_hit();
+    if is_hit {
+        exchange(&next, true).await.unwrap_or_else(|error| panic!("{context}: {error}"));
+        for (key, body) in [("old/f", "new/f"), ("old/g", "new/g"), ("new/f", "old/f"), ("new/g", "old/g")] {
+            let found = workers.object(key).await;
+            assert_eq!(found.as_deref(), Some(body.as_bytes()), "{context}: {key}");
+        }
+        let left = next.cache.orphans_where(|_| true).expect("a list");
+        assert!(left.is_empty(), "{context}: {left:?}");
+    }
+    (true, is_hit)
+}
+
+#[test]
+fn an_exchange_that_fails_while_it_is_finished_is_finished_later() {
+    simulated::run(1, async {
+        for number in 0.. {
+            let mut refused = 0;
+            let met = loop {
+                match is_refused_while_it_finishes(number, refused).await {
+                    (true, true) => refused += 1,
+                    (met, _) => break met,
+                }
+            };
+            if !met {
+                assert!(number >= 12, "{number} requests were met");
+                return;
+            }
+        }
+    });
+}
+
 #[test]
 fn nobody_waits_until_the_store_drops_what_a_killed_worker_was_uploading() {
     simulated::run(1, async {
