@@ -171,7 +171,8 @@ fn a_large_open_file_is_never_a_mix_of_two_versions(subject: &Subject<'_>) {
 /// SEMANTICS: "A refused commit looks first whether the object there is its own, from an attempt whose answer
 /// was lost; otherwise it is a conflict: theirs stays, ours is kept beside it, and the caller gets ESTALE."
 fn a_lost_race_keeps_both_sides(subject: &Subject<'_>) {
-    fs::write(subject.path("f"), b"the version we started from").unwrap();
+    // Not written here: the kernel tells late of a close, which would commit what is written next.
+    subject.bucket().put("f", b"the version we started from").unwrap();
     let mut ours = OpenOptions::new().append(true).open(subject.path("f")).unwrap();
     ours.write_all(b" and ours").unwrap();
     subject.bucket().put("f", b"theirs").unwrap();
