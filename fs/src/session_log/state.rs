@@ -159,10 +159,12 @@ impl State {
         let conflicts = self.conflicts.iter().cloned().map(Record::Conflict);
         let quota = self.quota.map(|bytes| Record::Quota { bytes });
         let stored = self.stored.map(|usage| Record::Stored { usage });
-        let newest = self.removed.values().map(|removed| removed.at.0).max();
-        let age = move |removed: &RemovedRecord| newest?.duration_since(removed.at.0).ok();
-        let counts = move |removed: &RemovedRecord| age(removed).is_none_or(|age| age <= REMOVED_FOR);
-        let removed = self.removed.iter().filter(move |(_, removed)| counts(removed));
+        let newest =
+            self.removed.values().map(|removed| removed.at.0).max().unwrap_or(SystemTime::UNIX_EPOCH);
+        let is_young = move |removed: &RemovedRecord| {
+            newest.duration_since(removed.at.0).is_ok_and(|age| age <= REMOVED_FOR)
+        };
+        let removed = self.removed.iter().filter(move |(_, removed)| is_young(removed));
         let removed =
             removed.map(|(key, removed)| Record::Removed { key: key.clone(), removed: removed.clone() });
         let started = started.into_iter().chain([given]).chain(quota).chain(stored);

@@ -82,10 +82,11 @@ impl Fence {
             return;
         }
         self.note(key, &removed);
+        known.insert(key.clone(), removed);
+        drop(known);
+        self.idle.store(false, Ordering::Release);
         // The next worker must know of it if this one is killed when the key has gone, and before it can answer.
         self.log.flush();
-        known.insert(key.clone(), removed);
-        self.idle.store(false, Ordering::Release);
     }
 
     /// What is written under this key from now on is there to stay.

@@ -96,7 +96,7 @@ impl Vfs {
             && self.drop_upload(progress, round).await
         {
             record.upload = None;
-            orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
+            orphan.relabel(&self.label(&record))?;
         }
         match verdict {
             Verdict::Leave(why) => leave(report, &orphan, Some(&record.key), why),
@@ -125,7 +125,7 @@ impl Vfs {
                 return Ok(());
             }
             progress.dropped = true;
-            orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
+            orphan.relabel(&self.label(&record))?;
         }
         if let Some(progress) = &record.upload {
             self.uploader.settle_record(progress, orphan.adopt()?);

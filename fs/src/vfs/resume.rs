@@ -8,8 +8,9 @@ use super::backlog::pause;
 use super::namespace::{Held, Use};
 use super::recover::Missing;
 use crate::clock;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::journal::{Base, Entry, Exchange, Move, Record};
+use crate::store::ErrorKind;
 use std::sync::{Arc, Weak};
 use tarn_cache::OrphanStaged;
 
@@ -38,9 +39,8 @@ impl Unfinished {
 }
 
 fn is_step(of: &Move, exchange: &Exchange) -> bool {
-    let name = |path: &str| path.trim_end_matches('/').to_owned();
-    let names = [&exchange.first, &exchange.second, &exchange.aside].map(|path| name(path));
-    names.contains(&name(&of.from)) && names.contains(&name(&of.to))
+    let names = [&exchange.first, &exchange.second, &exchange.aside].map(|path| path.trim_end_matches('/'));
+    [&of.from, &of.to].iter().all(|end| names.contains(&end.trim_end_matches('/')))
 }
 
 impl Vfs {
@@ -166,7 +166,7 @@ impl Vfs {
             *base = Base::from(&copy.version);
         }
         record.key = key;
-        orphan.relabel(&Entry::File(Box::new(record.clone())).label(&self.bucket))?;
+        orphan.relabel(&self.label(record))?;
         Ok(())
     }
 }
@@ -177,19 +177,13 @@ async fn finish_behind(vfs: Weak<Vfs>, mut unfinished: Unfinished, _held: Vec<He
     for failures in 1..=TRIES {
         let Some(vfs) = vfs.upgrade() else { return };
         let Err(error) = vfs.finish_all(&mut unfinished, &mut []).await else { return };
-        if failures == TRIES || !may_pass(&error) {
-            tracing::error!(%error, "a rename stays half done until the next mount");
-            return;
-        }
-        if let Err(error) = vfs.add_steps(&mut unfinished) {
+        let may_pass = failures < TRIES && error.store_kind().is_some_and(ErrorKind::may_pass);
+        let again = if may_pass { vfs.add_steps(&mut unfinished) } else { Err(error) };
+        if let Err(error) = again {
             tracing::error!(%error, "a rename stays half done until the next mount");
             return;
         }
         drop(vfs);
         clock::sleep(pause(failures)).await;
     }
-}
-
-fn may_pass(error: &Error) -> bool {
-    error.store_kind().is_some_and(|kind| kind.may_pass())
 }
