@@ -3,31 +3,30 @@
 
 use super::faulty::{Fault, FaultyStore, copy_dir};
 use super::*;
-use crate::clock::{self, simulated};
+use crate::clock;
 use crate::meta::Kind;
 use crate::session_log::time::Time;
 use crate::session_log::{Record, State};
 use crate::store::CopyRequest;
-use crate::write::Progress;
 
-const RENAME: Call = Call { op: "rename", unique: 7, resent: false, thread: 0 };
-const EXCLUSIVE: OpenFlags = OpenFlags { exclusive: true, ..WRITE };
+pub(super) const RENAME: Call = Call { op: "rename", unique: 7, resent: false, thread: 0 };
+pub(super) const EXCLUSIVE: OpenFlags = OpenFlags { exclusive: true, ..WRITE };
 
-struct Workers {
-    store: Arc<FaultyStore>,
-    home: tempfile::TempDir,
+pub(super) struct Workers {
+    pub(super) store: Arc<FaultyStore>,
+    pub(super) home: tempfile::TempDir,
     log: std::fs::File,
 }
 
 impl Workers {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let home = tempfile::tempdir().expect("a folder");
         let store = FaultyStore::new(Arc::new(MemoryStore::new()), home.path());
         Self { store, home, log: tempfile::tempfile().expect("a file") }
     }
 
     /// Copies an object with all that it says, as another client does.
-    async fn copy(&self, from: &str, to: &str) {
+    pub(super) async fn copy(&self, from: &str, to: &str) {
         let found = self.store.inner.head(&parse(from)).await.expect("there");
         let (if_match, size) = (found.version.etag, found.version.size);
         let (from, to, condition) = (parse(from), parse(to), Condition::Absent);
@@ -35,11 +34,11 @@ impl Workers {
         self.store.inner.copy(request).await.expect("copied");
     }
 
-    fn open_log(&self) -> (SessionLog, State) {
+    pub(super) fn open_log(&self) -> (SessionLog, State) {
         SessionLog::open(self.log.try_clone().expect("a copy")).expect("a log")
     }
 
-    fn worker(&self, store: Arc<FaultyStore>, cache: &str) -> Arc<Vfs> {
+    pub(super) fn worker(&self, store: Arc<FaultyStore>, cache: &str) -> Arc<Vfs> {
         let set = |options: &mut Options| {
             options.attr_ttl = Duration::from_secs(3600);
             options.commit = Commit::Async { max_bytes: 1 << 30, max_age: Duration::from_secs(3600) };
@@ -47,19 +46,26 @@ impl Workers {
         mount_logged(store, &self.home.path().join(cache), None, set, self.open_log().0)
     }
 
-    fn first(&self) -> Arc<Vfs> {
+    pub(super) fn first(&self) -> Arc<Vfs> {
         self.worker(Arc::clone(&self.store), "cache")
     }
 
-    async fn rename(vfs: &Vfs, call: Call) -> Result<()> {
+    /// Another client puts an object that holds its own key.
+    pub(super) async fn put(&self, key: &str) {
+        let (body, headers) = (key.to_owned().into(), Headers::default());
+        self.store.inner.put(&parse(key), body, &headers, Condition::Always).await.expect("put");
+    }
+
+    /// The kernel asks for the rename of `old` to `new`, for the first time or again.
+    pub(super) async fn rename(vfs: &Vfs, mode: RenameMode, resent: bool) -> Result<()> {
         let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
-        call.during(vfs.rename(from, to, RenameMode::Replace)).await
+        Call { resent, ..RENAME }.during(vfs.rename(from, to, mode)).await
     }
 
     /// Renames and dies after a request. Says whether there was such a request.
-    async fn dies_while_renaming(&self, vfs: &Vfs, number: usize) -> bool {
+    pub(super) async fn dies_while_renaming(&self, vfs: &Vfs, mode: RenameMode, number: usize) -> bool {
         self.store.plan(number, Fault::DieAfter);
-        let said = Self::rename(vfs, RENAME).await;
+        let said = Self::rename(vfs, mode, false).await;
         if !self.store.is_hit() {
             said.expect("nothing happened");
         }
@@ -67,21 +73,31 @@ impl Workers {
     }
 
     /// Takes over with what the log came to.
-    async fn next(&self, state: &State) -> Arc<Vfs> {
-        let next = self.worker(FaultyStore::new(Arc::clone(&self.store.inner), self.home.path()), "image");
+    pub(super) async fn next(&self, state: &State) -> Arc<Vfs> {
+        self.next_on(self.another_store(), state).await
+    }
+
+    /// The bucket, without the faults that the killed worker met.
+    pub(super) fn another_store(&self) -> Arc<FaultyStore> {
+        FaultyStore::new(Arc::clone(&self.store.inner), self.home.path())
+    }
+
+    /// The same on a store with faults of its own.
+    pub(super) async fn next_on(&self, store: Arc<FaultyStore>, state: &State) -> Arc<Vfs> {
+        let next = self.worker(store, "image");
         next.restore(state).expect("restore");
         next.recover().await.expect("recovery");
         next.go_on();
         next
     }
 
-    async fn rename_again(next: &Vfs) {
-        Self::rename(next, Call { resent: true, ..RENAME }).await.expect("rename");
+    pub(super) async fn rename_again(next: &Vfs) {
+        Self::rename(next, RenameMode::Replace, true).await.expect("rename");
         assert!(next.drain().await.failed.is_empty());
     }
 
     /// What stands in the bucket.
-    async fn object(&self, key: &str) -> Option<Vec<u8>> {
+    pub(super) async fn object(&self, key: &str) -> Option<Vec<u8>> {
         object(&*self.store.inner, key).await
     }
 }
@@ -106,7 +122,7 @@ async fn a_file_closed_below_a_directory_whose_rename_is_cut_short_is_moved_with
         }
         vfs.log.flush();
         workers.store.set_down(false);
-        if !workers.dies_while_renaming(&vfs, number).await {
+        if !workers.dies_while_renaming(&vfs, RenameMode::Replace, number).await {
             assert!(number > 4, "{number} requests were met");
             return;
         }
@@ -133,7 +149,7 @@ async fn the_old_name_of_a_file_goes_though_only_the_journal_knows_its_object() 
         let mut state = workers.open_log().1;
         state.apply(Record::Intent { unique: RENAME.unique, at: Time(clock::now()) });
         vfs.fsync(fh).await.expect("fsync");
-        if !workers.dies_while_renaming(&vfs, number).await {
+        if !workers.dies_while_renaming(&vfs, RenameMode::Replace, number).await {
             assert!(number > 2, "{number} requests were met");
             return;
         }
@@ -155,7 +171,7 @@ async fn a_file_that_was_renamed_is_not_committed_under_its_old_name() {
         let fh = write_new(&vfs, (Ino::ROOT, "old"), EXCLUSIVE, b"body").await;
         vfs.flush(fh).await.expect("flush");
         vfs.log.flush();
-        if !workers.dies_while_renaming(&vfs, number).await {
+        if !workers.dies_while_renaming(&vfs, RenameMode::Replace, number).await {
             assert!(number > 2, "{number} requests were met");
             return;
         }
@@ -175,8 +191,13 @@ async fn an_exclusive_create_of_one_node_goes_on_with_what_its_killed_worker_has
     let workers = Workers::new();
     let worker = |cache| {
         let set = |options: &mut Options| options.exclusive = Exclusive::Node;
-        let store = FaultyStore::new(Arc::clone(&workers.store.inner), workers.home.path());
-        mount_logged(store, &workers.home.path().join(cache), None, set, workers.open_log().0)
+        mount_logged(
+            workers.another_store(),
+            &workers.home.path().join(cache),
+            None,
+            set,
+            workers.open_log().0,
+        )
     };
     let create = async |vfs: &Vfs, call: Call| {
         call.during(vfs.create(Ino::ROOT, OsStr::new("new"), 0o644, CALLER, EXCLUSIVE, false)).await
@@ -199,7 +220,7 @@ async fn an_exclusive_create_of_one_node_goes_on_with_what_its_killed_worker_has
 }
 
 /// Makes a file with these bytes, which stays open.
-async fn write_new(vfs: &Vfs, (parent, name): (Ino, &str), flags: OpenFlags, body: &[u8]) -> u64 {
+pub(super) async fn write_new(vfs: &Vfs, (parent, name): (Ino, &str), flags: OpenFlags, body: &[u8]) -> u64 {
     let made = vfs.create(parent, OsStr::new(name), 0o644, CALLER, flags, false).await;
     let fh = made.expect("create").1.fh;
     vfs.write(fh, 0, body).expect("write");
@@ -221,30 +242,24 @@ async fn write_open(vfs: &Vfs, key: &str) {
 
 /// What a worker that died while it exchanged two names leaves to the next: the kernel's inodes, and what they hold.
 async fn dies_while_exchanging(number: usize, keys: [&str; 2], open: bool) -> bool {
-    let exchange = async |vfs: &Vfs, resent| {
-        let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
-        Call { resent, ..RENAME }.during(vfs.rename(from, to, RenameMode::Exchange)).await
-    };
     let workers = Workers::new();
     let vfs = workers.first();
     for key in keys {
         if open {
             write_open(&vfs, key).await;
         } else {
-            let (body, headers) = (key.to_owned().into(), Headers::default());
-            workers.store.inner.put(&parse(key), body, &headers, Condition::Always).await.expect("put");
+            workers.put(key).await;
         }
     }
     let known = [lookup(&vfs, keys[0]).await.expect("there"), lookup(&vfs, keys[1]).await.expect("there")];
     vfs.log.flush();
-    workers.store.plan(number, Fault::DieAfter);
-    let said = exchange(&vfs, false).await;
-    if !workers.store.is_hit() {
-        said.expect("nothing happened");
+    if !workers.dies_while_renaming(&vfs, RenameMode::Exchange, number).await {
         return false;
     }
     let next = workers.next(&workers.open_log().1).await;
-    exchange(&next, true).await.unwrap_or_else(|error| panic!("{keys:?}, request {number}: {error}"));
+    Workers::rename(&next, RenameMode::Exchange, true)
+        .await
+        .unwrap_or_else(|error| panic!("{keys:?}, request {number}: {error}"));
     assert_eq!(names(&next, "").await, ["new", "old"], "{keys:?}, request {number}");
     for (key, ino) in keys.iter().zip(known) {
         let other =
@@ -315,268 +330,5 @@ async fn what_is_made_again_is_known_and_what_another_client_made_is_not_taken_f
                 assert!(matches!(made, Err(Error::Exists)), "{what}, request {number}: {made:?}");
             }
         }
-    }
-}
-
-/// However much there is to move: what is elsewhere does not wait for it.
-#[tokio::test]
-async fn a_mount_is_taken_over_before_a_directorys_rename_has_ended() {
-    let workers = Workers::new();
-    let vfs = workers.first();
-    let old = vfs.mkdir(Ino::ROOT, OsStr::new("old"), 0o755, CALLER).await.expect("mkdir").attr.ino;
-    for name in ["a", "b"] {
-        let fh = write_new(&vfs, (old, name), EXCLUSIVE, b"body").await;
-        vfs.fsync(fh).await.expect("fsync");
-        vfs.release(fh).await.expect("release");
-    }
-    vfs.log.flush();
-    // After the looks at what is there: a copy.
-    assert!(workers.dies_while_renaming(&vfs, 2).await);
-    let next = workers.next(&workers.open_log().1).await;
-    assert!(workers.object("old/a").await.is_some() && workers.object("old/b").await.is_some());
-    Workers::rename_again(&next).await;
-    assert_eq!(names(&next, "new").await, ["a", "b"]);
-    for (key, body) in
-        [("old/a", None), ("old/b", None), ("new/a", Some(&b"body"[..])), ("new/b", Some(b"body"))]
-    {
-        assert_eq!(workers.object(key).await.as_deref(), body, "{key}");
-    }
-}
-
-/// Renames, dies after this request, and is taken over while the store is away. Says whether there was such a request.
-async fn is_taken_over_while_the_store_is_away(number: usize, mode: RenameMode) -> bool {
-    let workers = Workers::new();
-    for key in ["old", "new"] {
-        let (body, headers) = (key.into(), Headers::default());
-        workers.store.inner.put(&parse(key), body, &headers, Condition::Always).await.expect("put");
-    }
-    let vfs = workers.first();
-    let known = lookup(&vfs, "old").await.expect("there");
-    lookup(&vfs, "new").await.expect("there");
-    vfs.log.flush();
-    let rename = async |vfs: &Vfs, resent| {
-        let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
-        Call { resent, ..RENAME }.during(vfs.rename(from, to, mode)).await
-    };
-    workers.store.plan(number, Fault::DieAfter);
-    let said = rename(&vfs, false).await;
-    if !workers.store.is_hit() {
-        said.expect("nothing happened");
-        return false;
-    }
-    let store = FaultyStore::new(Arc::clone(&workers.store.inner), workers.home.path());
-    store.set_down(true);
-    let next = workers.worker(Arc::clone(&store), "image");
-    next.restore(&workers.open_log().1).expect("restore");
-    next.recover().await.expect("recovery");
-    next.go_on();
-    clock::sleep(Duration::from_secs(10)).await;
-    store.set_down(false);
-    rename(&next, true).await.unwrap_or_else(|error| panic!("{mode:?}, request {number}: {error}"));
-    let left = (mode == RenameMode::Exchange).then_some(&b"new"[..]);
-    assert_eq!(workers.object("new").await.as_deref(), Some(&b"old"[..]), "{mode:?}, request {number}");
-    assert_eq!(workers.object("old").await.as_deref(), left, "{mode:?}, request {number}");
-    assert_eq!(lookup(&next, "new").await.expect("there"), known, "{mode:?}, request {number}");
-    assert_eq!(names(&next, "").await.len(), 1 + left.iter().len(), "{mode:?}, request {number}");
-    true
-}
-
-#[test]
-fn what_is_half_renamed_while_the_store_is_away_is_finished_when_it_is_back() {
-    simulated::run(1, async {
-        for mode in [RenameMode::Replace, RenameMode::Exchange] {
-            let mut number = 0;
-            while is_taken_over_while_the_store_is_away(number, mode).await {
-                number += 1;
-            }
-            assert!(number >= 2, "{mode:?}: {number} requests were met");
-        }
-    });
-}
-
-/// Exchanges two directories, dies after a request, and the next worker is refused another. Says whether there were such
-/// requests.
-async fn is_refused_while_it_finishes(number: usize, refused: usize) -> (bool, bool) {
-    let workers = Workers::new();
-    for key in ["old/f", "old/g", "new/f", "new/g"] {
-        let (body, headers) = (key.into(), Headers::default());
-        workers.store.inner.put(&parse(key), body, &headers, Condition::Always).await.expect("put");
-    }
-    let vfs = workers.first();
-    for key in ["old/f", "new/f"] {
-        lookup(&vfs, key).await.expect("there");
-    }
-    vfs.log.flush();
-    let exchange = async |vfs: &Vfs, resent| {
-        let (from, to) = ((Ino::ROOT, OsStr::new("old")), (Ino::ROOT, OsStr::new("new")));
-        Call { resent, ..RENAME }.during(vfs.rename(from, to, RenameMode::Exchange)).await
-    };
-    workers.store.plan(number, Fault::DieAfter);
-    let said = exchange(&vfs, false).await;
-    if !workers.store.is_hit() {
-        said.expect("nothing happened");
-        return (false, false);
-    }
-    let store = FaultyStore::new(Arc::clone(&workers.store.inner), workers.home.path());
-    let next = workers.worker(Arc::clone(&store), "image");
-    next.restore(&workers.open_log().1).expect("restore");
-    let context = format!("requests {number} and {refused}");
-    store.plan(refused, Fault::Refuse);
-    next.recover().await.expect("recovery");
-    clock::sleep(Duration::from_secs(10)).await;
-    let is_hit = store.is_hit();
-    if is_hit {
-        exchange(&next, true).await.unwrap_or_else(|error| panic!("{context}: {error}"));
-        for (key, body) in [("old/f", "new/f"), ("old/g", "new/g"), ("new/f", "old/f"), ("new/g", "old/g")] {
-            let found = workers.object(key).await;
-            assert_eq!(found.as_deref(), Some(body.as_bytes()), "{context}: {key}");
-        }
-        let left = next.cache.orphans_where(|_| true).expect("a list");
-        assert!(left.is_empty(), "{context}: {left:?}");
-    }
-    (true, is_hit)
-}
-
-#[test]
-fn an_exchange_that_fails_while_it_is_finished_is_finished_later() {
-    simulated::run(1, async {
-        for number in 0.. {
-            let mut refused = 0;
-            let met = loop {
-                match is_refused_while_it_finishes(number, refused).await {
-                    (true, true) => refused += 1,
-                    (met, _) => break met,
-                }
-            };
-            if !met {
-                assert!(number >= 12, "{number} requests were met");
-                return;
-            }
-        }
-    });
-}
-
-#[test]
-fn nobody_waits_until_the_store_drops_what_a_killed_worker_was_uploading() {
-    simulated::run(1, async {
-        let workers = Workers::new();
-        let vfs = workers.first();
-        for name in ["a", "b"] {
-            let upload = Some(Progress::asked(&parse(name), &Headers::default(), None));
-            let record = journal::Record {
-                state: journal::State::Removed,
-                upload,
-                ..journal::Record::open(parse(name), None)
-            };
-            vfs.cache.stage(&vfs.label(&record)).expect("a record").keep(true);
-        }
-        vfs.log.flush();
-        copy_dir(&workers.home.path().join("cache"), &workers.home.path().join("image"));
-        let mut state = workers.open_log().1;
-        state.passthrough = Some(true);
-        let store = FaultyStore::new(Arc::clone(&workers.store.inner), workers.home.path());
-        let next = workers.worker(Arc::clone(&store), "image");
-        next.restore(&state).expect("restore");
-        store.plan(0, Fault::Late);
-        let before = clock::instant();
-        next.recover().await.expect("recovery");
-        assert!(
-            store.is_hit() && clock::since(before) < Duration::from_secs(2),
-            "{:?}",
-            clock::since(before)
-        );
-        assert_eq!(next.cache.orphans_where(|_| true).expect("a list").len(), 2, "for the next worker");
-    });
-}
-
-/// A file in a directory, whose upload is under way when its worker is killed; the next worker, and the directory.
-async fn killed_while_uploading(workers: &Workers) -> (Arc<Vfs>, Ino) {
-    let vfs = workers.first();
-    let dir = vfs.mkdir(Ino::ROOT, OsStr::new("d"), 0o755, CALLER).await.expect("mkdir").attr.ino;
-    let fh = write_new(&vfs, (dir, "f"), WRITE, b"body").await;
-    vfs.log.flush();
-    workers.store.plan(0, Fault::Stray);
-    vfs.fsync(fh).await.expect_err("killed");
-    let next = workers.next(&workers.open_log().1).await;
-    next.release(fh).await.expect("release");
-    (next, dir)
-}
-
-/// MinIO carries out a PUT that it has received, also if its sender is gone.
-#[tokio::test]
-async fn an_upload_of_a_killed_worker_brings_no_removed_file_back() {
-    for look in ["rmdir", "lookup", "create", "readdir", "another worker"] {
-        let workers = Workers::new();
-        let (mut vfs, dir) = killed_while_uploading(&workers).await;
-        let unlink = async |vfs: &Vfs, resent| {
-            Call { op: "unlink", resent, ..RENAME }.during(vfs.unlink(dir, OsStr::new("f"))).await
-        };
-        unlink(&vfs, false).await.expect("unlink");
-        if look == "another worker" {
-            // This one was killed before it could answer.
-            let another = workers.worker(Arc::clone(&workers.store), "cache-of-another");
-            another.restore(&workers.open_log().1).expect("restore");
-            workers.store.set_down(false);
-            unlink(&another, true).await.expect("it is gone");
-            vfs = another;
-        }
-        assert_eq!(workers.store.arrive().await, [false]);
-        assert!(workers.object("d/f").await.is_some(), "it has come back");
-        match look {
-            "lookup" => {
-                let found = vfs.lookup(dir, OsStr::new("f")).await;
-                assert!(matches!(found, Err(Error::NotFound)), "{found:?}");
-            }
-            "create" => {
-                let made = vfs.mknod(dir, OsStr::new("f"), Kind::File, 0o644, CALLER).await;
-                made.expect("the name is free");
-                assert_eq!(workers.object("d/f").await.as_deref(), Some(&b""[..]));
-                vfs.unlink(dir, OsStr::new("f")).await.expect("unlink");
-            }
-            "readdir" => assert_eq!(names(&vfs, "d").await, [""; 0]),
-            _ => {}
-        }
-        vfs.rmdir(Ino::ROOT, OsStr::new("d")).await.expect("it is empty");
-        assert_eq!(workers.object("d/f").await, None, "{look}");
-    }
-}
-
-#[tokio::test]
-async fn what_is_put_under_a_removed_name_stays() {
-    for who in ["another client", "one that moves it back", "this mount", "a rename"] {
-        let workers = Workers::new();
-        let (vfs, dir) = killed_while_uploading(&workers).await;
-        let f = OsStr::new("f");
-        let other = "moved";
-        if who == "one that moves it back" {
-            assert!(vfs.drain().await.failed.is_empty());
-            vfs.rename((dir, f), (Ino::ROOT, OsStr::new(other)), RenameMode::Replace).await.expect("rename");
-        } else if who == "a rename" {
-            assert!(vfs.drain().await.failed.is_empty());
-            let there_and_back = [((dir, f), (Ino::ROOT, f)), ((Ino::ROOT, f), (dir, f))];
-            for (from, to) in there_and_back {
-                vfs.rename(from, to, RenameMode::Replace).await.expect("rename");
-            }
-        } else {
-            vfs.unlink(dir, f).await.expect("unlink");
-        }
-        match who {
-            "another client" => {
-                let (key, body, headers) = (parse("d/f"), Bytes::from_static(b"body"), Headers::default());
-                workers.store.inner.put(&key, body, &headers, Condition::Absent).await.expect("put");
-            }
-            "one that moves it back" => workers.copy(other, "d/f").await,
-            "this mount" => {
-                let fh = write_new(&vfs, (dir, "f"), WRITE, b"body").await;
-                vfs.fsync(fh).await.expect("fsync");
-                vfs.release(fh).await.expect("release");
-            }
-            _ => {}
-        }
-        assert_eq!(workers.store.arrive().await, [true], "{who}: it is refused");
-        assert_eq!(names(&vfs, "d").await, ["f"]);
-        let removed = vfs.rmdir(Ino::ROOT, OsStr::new("d")).await;
-        assert!(matches!(removed, Err(Error::NotEmpty)), "{who}: {removed:?}");
-        assert_eq!(workers.object("d/f").await.as_deref(), Some(&b"body"[..]), "{who}");
     }
 }
